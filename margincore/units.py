@@ -1,0 +1,118 @@
+"""Clock and quantity helpers, the enums every layer shares, and the argument checks of the Python floor."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.errors import NotFiniteError, RangeError, ShapeError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NS_PER_SECOND = 1_000_000_000
+NS_PER_DAY = 86_400 * NS_PER_SECOND
+DAYS_PER_YEAR = 365.0  # crypto trades every day; every annualisation takes another number by argument
+
+
+class Status(enum.IntEnum):
+    """Health of an account; zero, the value of fresh memory, is UNKNOWN."""
+
+    UNKNOWN = 0
+    LIQUIDATION = 1
+    MARGIN_CALL = 2
+    HEALTHY = 3
+
+
+class Right(enum.IntEnum):
+    """Right of an option."""
+
+    PUT = 0
+    CALL = 1
+
+
+class Side(enum.IntEnum):
+    """Side of an order or position."""
+
+    SELL = -1
+    BUY = 1
+
+
+def utc(text: str) -> int:
+    """Nanoseconds since 1970 UTC of an ISO date or time; a time without a zone is UTC."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    delta = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return (delta.days * 86_400 + delta.seconds) * NS_PER_SECOND + delta.microseconds * 1_000
+
+
+def days(start_ns: int, end_ns: int) -> float:
+    """Days from `start_ns` to `end_ns`, negative when the end is first."""
+    return (end_ns - start_ns) / NS_PER_DAY
+
+
+def years(start_ns: int, end_ns: int) -> float:
+    """Years of 365 days from `start_ns` to `end_ns`."""
+    return days(start_ns, end_ns) / DAYS_PER_YEAR
+
+
+def number(name: str, value: Any, *, above: float | None = None, least: float | None = None,
+           below: float | None = None, most: float | None = None) -> float:
+    """`value` as a finite float inside its range, or an error that names the argument, the rule and the value."""
+    if isinstance(value, (bool, str, bytes)) or not isinstance(value, numbers.Real):
+        raise RangeError(f"{name} must be a number, was {value!r}")
+    result = float(value)
+    if not math.isfinite(result):
+        raise NotFiniteError(f"{name} must be finite, was {result!r}")
+    rules = ((above, "above", result.__gt__), (least, "at least", result.__ge__),
+             (below, "below", result.__lt__), (most, "at most", result.__le__))
+    for bound, word, holds in rules:
+        if bound is not None and not holds(bound):
+            raise RangeError(f"{name} must be {word} {bound:g}, was {result!r}")
+    return result
+
+
+def integer(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
+    """`value` as an int inside its range, or an error that names the argument, the rule and the value."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise RangeError(f"{name} must be an integer, was {value!r}")
+    result = int(value)
+    if least is not None and result < least:
+        raise RangeError(f"{name} must be at least {least}, was {result}")
+    if most is not None and result > most:
+        raise RangeError(f"{name} must be at most {most}, was {result}")
+    return result
+
+
+def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None = None, finite: bool = True,
+           empty: bool = False) -> Floats:
+    """`values` as a C-contiguous float64 array, checked; copies only when it must."""
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(f"{name} must hold numbers, had dtype {array.dtype}")
+    result = np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
+    if ndim is not None and result.ndim != ndim:
+        raise ShapeError(f"{name} must have {ndim} axes, had shape {result.shape}")
+    if length is not None and result.shape[0] != length:
+        raise ShapeError(f"{name} must have length {length}, had {result.shape[0]}")
+    if not empty and result.size == 0:
+        raise ShapeError(f"{name} must not be empty, had shape {result.shape}")
+    if finite and not np.isfinite(result).all():
+        where = int(np.flatnonzero(~np.isfinite(result.ravel()))[0])
+        raise NotFiniteError(f"{name} must be finite, was {result.ravel()[where]!r} at position {where}")
+    return result
+
+
+def choice(name: str, value: str, options: Sequence[str]) -> str:
+    """`value`, one of `options`, or an error that lists them."""
+    if value not in options:
+        raise RangeError(f"{name} must be one of {', '.join(options)}, was {value!r}")
+    return value

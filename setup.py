@@ -1,0 +1,116 @@
+"""Compile src/<name>.pyx into margincore.kernels.<name>; all metadata is in pyproject.toml.
+
+The vector kernels are compiled once more per wider instruction set from the same generated C, into
+margincore/kernels/v3 and v4.  margincore.kernels puts the folder that fits the processor in front of its own
+search path, so that a wider kernel *is* margincore.kernels.<name>: same name, same types, same bits.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).parent
+
+
+def switched_on(name):
+    return os.environ.get(f"MARGINCORE_{name}", "0") == "1"
+
+
+DEBUG = switched_on("DEBUG")        # bounds checks, -O0 -g3
+TRACE = switched_on("TRACE")        # line tracing for coverage
+SANITIZE = switched_on("SANITIZE")  # address + undefined behaviour
+NATIVE = switched_on("NATIVE")      # -march=native, never for wheels
+BASELINE_ONLY = switched_on("BASELINE_ONLY")  # quick builds: no wider instruction sets
+
+# The only place where directives are set: a directive written in a .pyx header
+# silently wins over this table and would disarm the debug build.
+DIRECTIVES = {
+    "language_level": "3",
+    "binding": True,
+    "embedsignature": False,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "cpow": True,
+    "freethreading_compatible": True,
+    "linetrace": TRACE,
+}
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+if TRACE:
+    MACROS += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+
+if sys.platform == "win32":
+    CFLAGS, LFLAGS = (["/Od", "/Zi"] if DEBUG else ["/O2"]), []
+else:
+    CFLAGS = ["-O0", "-g3"] if DEBUG else ["-O3", "-g0"]
+    CFLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+    LFLAGS = []
+if SANITIZE:
+    CFLAGS += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    LFLAGS += ["-fsanitize=address,undefined"]
+
+# Loops that gain from wider vectors.  The others are compiled once.
+VECTOR_KERNELS = {"formula", "variance", "surface", "scenario", "reval", "risk", "margin"}
+LEVELS = {"": [], "v3": [], "v4": []}
+if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
+    LEVELS = {
+        "": ["-march=native"] if NATIVE else ["-march=x86-64-v2", "-mtune=generic"],
+        "v3": ["-march=x86-64-v3", "-mtune=generic"],
+        "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    }
+    WIDER = [] if DEBUG or TRACE or SANITIZE or NATIVE or BASELINE_ONLY else ["v3", "v4"]
+else:
+    WIDER = []
+
+
+def extension(name, source, level=""):
+    package = "margincore.kernels" + (f".{level}" if level else "")
+    return Extension(
+        f"{package}.{name}",
+        [str(source)],
+        include_dirs=[np.get_include(), "margincore/include", "src"],
+        depends=["margincore/include/margincore.h", "src/vmath.h"],
+        define_macros=MACROS,
+        extra_compile_args=CFLAGS + LEVELS[level],
+        extra_link_args=LFLAGS,
+    )
+
+
+def forget_stale(source):
+    """Drop generated C older than the kernel's own .pxd: cythonize only looks for it beside the .pyx."""
+    contract = ROOT / "margincore/kernels" / f"{source.stem}.pxd"
+    generated = ROOT / "build/cython/src" / f"{source.stem}.c"
+    if generated.exists() and contract.exists() and generated.stat().st_mtime < contract.stat().st_mtime:
+        generated.unlink()
+
+
+sources = sorted((ROOT / "src").glob("*.pyx"))
+for source in sources:
+    forget_stale(source)
+kernels = [extension(path.stem, path.relative_to(ROOT)) for path in sources]
+shared = extension("_cyutility", "margincore/kernels/_cyutility.c")
+
+modules = cythonize(
+    [*kernels, shared],
+    shared_utility_qualified_name="margincore.kernels._cyutility",
+    include_path=["."],
+    build_dir=None if TRACE else "build/cython",
+    compiler_directives=DIRECTIVES,
+    annotate=switched_on("ANNOTATE"),
+    force=DEBUG or TRACE or SANITIZE,
+)
+generated = {module.name.rpartition(".")[2]: module.sources[0] for module in modules}
+modules += [
+    extension(path.stem, generated[path.stem], level)
+    for level in WIDER
+    for path in sources
+    if path.stem in VECTOR_KERNELS
+]
+setup(ext_modules=modules, options={"build_ext": {"parallel": os.cpu_count()}})
