@@ -107,6 +107,8 @@ modules = cythonize(
     force=DEBUG or TRACE or SANITIZE,
 )
 generated = {module.name.rpartition(".")[2]: module.sources[0] for module in modules}
+for level in WIDER:  # setuptools copies in-place builds into folders, but does not make them
+    (ROOT / "margincore/kernels" / level).mkdir(exist_ok=True)
 modules += [
     extension(path.stem, generated[path.stem], level)
     for level in WIDER
