@@ -83,6 +83,10 @@ def extension(name, source, level=""):
     )
 
 
+for folder in WIDER:  # in-place builds copy into folders that must exist
+    (ROOT / "margincore/kernels" / folder).mkdir(exist_ok=True)
+
+
 def forget_stale(source):
     """Drop generated C older than the kernel's own .pxd: cythonize only looks for it beside the .pyx."""
     contract = ROOT / "margincore/kernels" / f"{source.stem}.pxd"

@@ -31,4 +31,60 @@
 #define MC_FUTURE 2
 #define MC_OPTION 3
 
+/* What the market plane knows of one column: one cache line, read by every row that holds it. */
+typedef struct mc_column {
+    double value;        /* settlement asset per contract at the mark; cash 1, NaN when unknown */
+    double notional;     /* settlement asset per contract that tiers count, positive */
+    double charge_short; /* base currency per contract held or sold short */
+    double charge_any;   /* base currency per contract held, either side */
+    double floor_short;  /* base currency per contract, least requirement of a short */
+    int32_t settle;      /* column of the settlement asset */
+    int32_t group;       /* risk group: its underlying */
+    int32_t set;         /* offset set of the group */
+    int32_t kind;        /* MC_CASH ... MC_OPTION */
+    double spare;
+} mc_column;
+
+/* What the market plane knows of one asset. */
+typedef struct mc_asset {
+    double spot;     /* base currency per unit, NaN when unknown */
+    double kept;     /* share of a positive value that counts as collateral: 1 - haircut */
+    int32_t shocked; /* 1 when scenarios move it; it then keeps its haircut out of equity by the model's choice */
+    int32_t spare;
+} mc_asset;
+
+typedef struct mc_market {
+    const mc_column *column;
+    const mc_asset *asset;
+    const double *risk; /* [columns][stride]: base currency per contract in each scenario, padded with zeros */
+    int32_t columns, assets, scenarios, stride;
+} mc_market;
+
+/* The slots of one account, sorted by set, group and column. */
+typedef struct mc_row {
+    int32_t *instrument;
+    double *quantity;   /* contracts, signed; units of the asset in a cash column */
+    double *entry;      /* sum of quantity times unit value at the trade, settlement asset */
+    double *order_buy;  /* contracts resting, at least 0; NULL when the book has no orders */
+    double *order_sell;
+    double initial_rate; /* 1 / leverage the account chose, 0 when it chose none */
+    const double *asset_equity; /* [assets]: settlement-asset equity, filled before the stages run */
+    int32_t count, capacity;
+} mc_row;
+
+/* What one stage asks of one row, base currency. */
+typedef struct mc_amount {
+    double maintenance;
+    double initial; /* positions alone */
+    double orders;  /* further initial margin if the worse side of the open orders fills */
+} mc_amount;
+
+/* A stage of a margin plan: reads, never writes, a row. */
+typedef void (*mc_stage)(const mc_row *row, const mc_market *market, const void *parameters, mc_amount *amount);
+
+typedef struct mc_result {
+    double equity, initial, maintenance; /* base currency */
+    int32_t status, spare;
+} mc_result;
+
 #endif

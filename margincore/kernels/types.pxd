@@ -18,3 +18,53 @@ cdef extern from "margincore.h" nogil:
         MC_PERPETUAL
         MC_FUTURE
         MC_OPTION
+
+    ctypedef struct mc_column:
+        double value
+        double notional
+        double charge_short
+        double charge_any
+        double floor_short
+        int32_t settle
+        int32_t group
+        int32_t set
+        int32_t kind
+
+    ctypedef struct mc_asset:
+        double spot
+        double kept
+        int32_t shocked
+
+    ctypedef struct mc_market:
+        const mc_column* column
+        const mc_asset* asset
+        const double* risk
+        int32_t columns
+        int32_t assets
+        int32_t scenarios
+        int32_t stride
+
+    ctypedef struct mc_row:
+        int32_t* instrument
+        double* quantity
+        double* entry
+        double* order_buy
+        double* order_sell
+        double initial_rate
+        const double* asset_equity
+        int32_t count
+        int32_t capacity
+
+    ctypedef struct mc_amount:
+        double maintenance
+        double initial
+        double orders
+
+    ctypedef void (*mc_stage)(const mc_row* row, const mc_market* market, const void* parameters,
+                              mc_amount* amount) noexcept nogil
+
+    ctypedef struct mc_result:
+        double equity
+        double initial
+        double maintenance
+        int32_t status
