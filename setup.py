@@ -7,6 +7,7 @@ search path, so that a wider kernel *is* margincore.kernels.<name>: same name, s
 
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -83,16 +84,20 @@ def extension(name, source, level=""):
     )
 
 
-for folder in WIDER:  # in-place builds copy into folders that must exist
-    (ROOT / "margincore/kernels" / folder).mkdir(exist_ok=True)
-
-
 def forget_stale(source):
     """Drop generated C older than the kernel's own .pxd: cythonize only looks for it beside the .pyx."""
     contract = ROOT / "margincore/kernels" / f"{source.stem}.pxd"
     generated = ROOT / "build/cython/src" / f"{source.stem}.c"
     if generated.exists() and contract.exists() and generated.stat().st_mtime < contract.stat().st_mtime:
         generated.unlink()
+
+
+def copy_for_level(source, level):
+    """Copy generated C for one level: the object's path follows the source's, and levels compile side by side."""
+    copy = ROOT / "build/cython" / level / Path(source).name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, copy)
+    return copy.relative_to(ROOT)
 
 
 sources = sorted((ROOT / "src").glob("*.pyx"))
@@ -114,7 +119,7 @@ generated = {module.name.rpartition(".")[2]: module.sources[0] for module in mod
 for level in WIDER:  # setuptools copies in-place builds into folders, but does not make them
     (ROOT / "margincore/kernels" / level).mkdir(exist_ok=True)
 modules += [
-    extension(path.stem, generated[path.stem], level)
+    extension(path.stem, copy_for_level(generated[path.stem], level), level)
     for level in WIDER
     for path in sources
     if path.stem in VECTOR_KERNELS
