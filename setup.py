@@ -54,7 +54,8 @@ else:
     CFLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
     LFLAGS = []
 if SANITIZE:
-    CFLAGS += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    CFLAGS += ["-O1", "-g", "-fno-omit-frame-pointer"]
+    CFLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     LFLAGS += ["-fsanitize=address,undefined"]
 
 # Loops that gain from wider vectors.  The others are compiled once.

@@ -1,5 +1,7 @@
 """Dynamic margin core for crypto derivatives."""
 
+from pathlib import Path
+
 from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
 from margincore.errors import MarginError
 from margincore.units import Right, Side, Status, days, utc, years
@@ -17,6 +19,12 @@ __all__ = [
     "Spot",
     "Status",
     "days",
+    "get_include",
     "utc",
     "years",
 ]
+
+
+def get_include() -> str:
+    """Folder of `margincore.h`, for the include path of a C compiler."""
+    return str(Path(__file__).parent / "include")

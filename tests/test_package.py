@@ -1,0 +1,58 @@
+"""The package as its users get it: version, headers, typing marker, and the wheel's list of files."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import margincore
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_version_is_the_same_everywhere():
+    stated = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert stated is not None
+    assert margincore.__version__ == stated.group(1)
+    try:
+        assert importlib.metadata.version("margincore") == stated.group(1)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("margincore runs from its folder, it is not installed")
+
+
+def test_public_names_exist_once_and_in_order():
+    names = margincore.__all__
+    assert len(set(names)) == len(names)
+    assert all(hasattr(margincore, name) for name in names)
+    assert names == sorted(names)
+
+
+def test_every_public_name_explains_itself():
+    silent = [name for name in margincore.__all__ if callable(value := getattr(margincore, name)) and not value.__doc__]
+    assert not silent
+
+
+def test_include_folder_holds_the_header():
+    header = Path(margincore.get_include()) / "margincore.h"
+    assert "MC_ABI_VERSION" in header.read_text()
+
+
+def test_typing_marker_is_there():
+    assert (Path(margincore.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.slow
+def test_wheel_holds_exactly_the_listed_files(tmp_path):
+    """Builds one from the compiled modules that are there, so that nothing is compiled twice."""
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools >= 77 to build")
+    pytest.importorskip("Cython", reason="needs Cython to build")
+    build = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-temp", str(tmp_path / "temporary"),
+             "bdist_wheel", "--bdist-dir", str(tmp_path / "content"), "--dist-dir", str(tmp_path / "dist")]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    check = [sys.executable, ROOT / ".ci/wheel_contents.py", str(wheel)]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
