@@ -4,6 +4,7 @@ from pathlib import Path
 
 from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
 from margincore.errors import MarginError
+from margincore.surface import VolSurface
 from margincore.units import Right, Side, Status, days, utc, years
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "Side",
     "Spot",
     "Status",
+    "VolSurface",
     "days",
     "get_include",
     "utc",

@@ -1,0 +1,246 @@
+"""Evaluation of slices and surfaces: twin, interpolation, storage, errors."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import surface as reference
+from shared_data import shared
+
+from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
+from margincore.surface import YEAR_NS, VolSurface
+from margincore.svi import JumpWingsSvi, NaturalSvi, RawSvi, essvi_row, rows_of, ssvi_rows
+from margincore.units import NS_PER_DAY, utc
+
+NOW = utc("2026-02-05T16:00")
+EXPIRIES = NOW + np.array([7, 30, 90, 360]) * NS_PER_DAY
+VOGT = RawSvi(a=-0.0410, b=0.1331, rho=0.3060, m=0.3586, sigma=0.4153)
+
+
+def sample():
+    return VolSurface.ssvi([0.01, 0.04, 0.11, 0.4], EXPIRIES, rho=-0.4, eta=1.1, time_ns=NOW,
+                           forward=[100.0, 100.5, 102.0, 108.0], discount=1.0, spot=99.8)
+
+
+# rho stays off -1 and 1, where the reference's own x rho + s cancels.
+slices = st.builds(lambda least, b, rho, m, sigma: RawSvi(a=least - b * sigma * np.sqrt(1 - rho * rho), b=b, rho=rho,
+                                                           m=m, sigma=sigma),
+                   st.floats(1e-4, 1), st.floats(0, 1), st.floats(-0.95, 0.95), st.floats(-1, 1), st.floats(1e-3, 2))
+
+
+@given(slices, st.lists(st.floats(-4, 4), min_size=1, max_size=20))
+@settings(max_examples=100)
+def test_slice_equals_twin(slice_, k):
+    surface = VolSurface.svi(slice_, EXPIRIES[:1], time_ns=NOW, forward=100.0)
+    k = np.array(k)
+    w, slope, bend = reference.svi(slice_.row, k)
+    got = surface.terms(0, k)
+    scale = abs(slice_.a) + slice_.b * (np.abs(k - slice_.m) + slice_.sigma)
+    assert np.all(np.abs(got[0] - w) <= 8e-16 * scale)
+    np.testing.assert_allclose(got[1], slope, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(got[2], bend, rtol=1e-13)
+    w, slope, bend = got[:3]
+    parts = (1 + np.abs(k * slope / w)) ** 2 + slope**2 / w + bend
+    assert np.all(np.abs(got[3] - reference.durrleman(k, w, slope, bend)) <= 2e-15 * parts)
+
+
+@pytest.mark.parametrize("days", [1, 7, 10, 29, 30, 60, 200, 360, 500])
+def test_interpolation_equals_twin(days):
+    surface = sample()
+    rows, years = surface.rows, (EXPIRIES - NOW) / YEAR_NS
+    when = NOW + days * NS_PER_DAY
+    straight = dict(zip(EXPIRIES.tolist(), surface._slices.straight().tolist(), strict=True))
+    for k in (-0.8, -0.2, 0.0, 0.1, 0.6):
+        line, mixed = reference.variance(rows, years, k, (when - NOW) / YEAR_NS)
+        before = EXPIRIES[when > EXPIRIES]
+        expected = line if before.size and straight[int(before[-1])] else mixed
+        assert surface.variance(k, when) == pytest.approx(expected, rel=1e-12)
+
+
+def test_average_of_prices_where_straight_lines_create_butterflies():
+    """Total variance straight in time breaks convexity between these two clean slices; the average does not."""
+    rows = [RawSvi(a=0.001, b=0.02, rho=-0.9, m=0.05, sigma=0.02), RawSvi(a=0.05, b=0.9, rho=-0.3, m=0.1, sigma=0.1)]
+    surface = VolSurface.svi(rows, EXPIRIES[:2], time_ns=NOW, forward=1.0)
+    years = (EXPIRIES[:2] - NOW) / YEAR_NS
+    assert not surface._slices.straight()[0]
+    when = int(EXPIRIES[0] + 3 * NS_PER_DAY)
+    for k in (-1.5, -0.3, 0.0, 0.05, 0.4, 1.5):
+        _, mixed = reference.variance(rows_of(rows), years, k, (when - NOW) / YEAR_NS)
+        assert surface.variance(k, when) == pytest.approx(mixed, rel=1e-10)
+
+
+def test_published_smile():
+    """Raw SVI to volatility on one year, ln(K/F) moneyness: figures of a venue's own tests."""
+    data = json.loads(shared("vectors", "derive_svi_examples.json").read_text())
+    assert data["cases"]
+    for case in data["cases"]:
+        given_, want = case["inputs"], case["expected"]["implied_vol_annual"]
+        row = [given_[f"svi_{name}"] for name in ("a", "b", "rho", "m", "sigma")]
+        surface = VolSurface.svi(row, NOW + YEAR_NS, time_ns=NOW, forward=given_["forward_usd"])
+        error = abs(surface.vol(given_["strike_usd"], NOW + YEAR_NS) - want)
+        assert error <= case["tolerance"]["absolute"] + case["tolerance"]["relative"] * want
+
+
+def test_flat_answers_everywhere_after_its_time():
+    flat = VolSurface.flat(0.6, time_ns=NOW)
+    vols = flat.vol(np.array([1e-3, 1.0, 1e9]), NOW + np.array([1, NS_PER_DAY, 50 * YEAR_NS]))
+    np.testing.assert_allclose(vols, 0.6, rtol=1e-15)
+    assert np.isnan(flat.vol([-1.0, np.nan, 1.0, 1.0], [EXPIRIES[0], EXPIRIES[0], NOW, NOW - 1])).all()
+    assert np.isnan(flat.forward(EXPIRIES[0]))
+    assert VolSurface.flat(0.6, forward=120.0).forward(10**18) == 120.0
+
+
+def test_forward_is_log_linear_and_exact_on_expiries():
+    surface = sample()
+    assert surface.forward(EXPIRIES).tolist() == [100.0, 100.5, 102.0, 108.0]
+    middle = (EXPIRIES[2] + EXPIRIES[3]) // 2
+    assert surface.forward(int(middle)) == pytest.approx(np.sqrt(102.0 * 108.0), rel=1e-12)
+    late = surface.forward(int(NOW + 720 * NS_PER_DAY))
+    assert late == pytest.approx(99.8 * (108.0 / 99.8) ** 2, rel=1e-12)
+    assert np.isnan(surface.forward(NOW))
+
+
+def test_scalar_and_broadcast():
+    surface = sample()
+    one = surface.vol(100.0, int(EXPIRIES[1]))
+    assert isinstance(one, float)
+    grid = surface.vol(np.array([[90.0], [100.0]]), EXPIRIES)
+    assert grid.shape == (2, 4) and grid[1, 1] == one
+    assert surface.vol(100.0, "2026-03-07T16:00") == one
+    assert surface.total_variance(100.0, int(EXPIRIES[1])) == pytest.approx(one**2 * 30 / 365, rel=1e-14)
+    assert surface.vol(np.array([]), np.array([], np.int64)).shape == (0,)
+
+
+def test_batch_equals_one_by_one_and_any_order():
+    surface = sample()
+    rng = np.random.default_rng(7)
+    strikes, when = rng.uniform(20, 500, 300), NOW + rng.integers(-5, 500, 300) * NS_PER_DAY
+    whole = surface.vol(strikes, when)
+    order = rng.permutation(300)
+    assert surface.vol(strikes[order], when[order]).tobytes() == whole[order].tobytes()
+    single = np.array([surface.vol(float(x), int(t)) for x, t in zip(strikes, when, strict=True)])
+    assert single.tobytes() == whole.tobytes()
+
+
+def test_grid_returns_its_nodes_and_its_twin_between():
+    strikes = np.array([60.0, 80.0, 95.0, 100.0, 105.0, 130.0, 200.0])
+    vols = np.array([[0.9, 0.7, 0.6, 0.58, 0.6, 0.66, 0.8], [0.8, 0.66, 0.6, 0.59, 0.59, 0.62, 0.7]])
+    surface = VolSurface.grid(strikes, EXPIRIES[:2], vols, time_ns=NOW, forward=[100.0, 101.0])
+    np.testing.assert_allclose(surface.vol(strikes, EXPIRIES[:2, None]), vols, rtol=1e-13)
+    scipy_spline = pytest.importorskip("scipy.interpolate").CubicSpline
+    k = np.log(strikes / 101.0)
+    spline = scipy_spline(k, vols[1] ** 2 * 30 / 365, bc_type="natural")
+    at = np.linspace(k[0], k[-1], 50)
+    terms = surface.terms(1, at)
+    for order in range(3):
+        np.testing.assert_allclose(terms[order], spline(at, order), rtol=1e-9, atol=1e-12)
+    outside = surface.terms(1, np.array([k[0] - 1.0, k[-1] + 1.0]))
+    assert outside[1, 0] <= 0.0 <= outside[1, 1] and np.all(np.abs(outside[1]) <= 2.0)
+    flat = VolSurface.grid(strikes, EXPIRIES[:2], np.full((2, 7), 0.5), time_ns=NOW, forward=100.0)
+    np.testing.assert_allclose(flat.vol(np.linspace(30, 400, 40), EXPIRIES[1]), 0.5, rtol=1e-13)
+    one = VolSurface.grid([100.0], EXPIRIES[:1], [[0.5]], time_ns=NOW, forward=100.0)
+    assert one.vol(80.0, EXPIRIES[0]) == pytest.approx(0.5, rel=1e-14)
+
+
+@pytest.mark.parametrize("surface", [sample(), VolSurface.flat(0.5, time_ns=NOW), VolSurface.grid(
+    [80.0, 100.0, 130.0], EXPIRIES[:2], [[0.7, 0.6, 0.65]] * 2, time_ns=NOW, forward=100.0)],
+    ids=["svi", "flat", "grid"])
+def test_storage_keeps_every_bit(surface, tmp_path):
+    surface.save(tmp_path / "s.json")
+    strikes = np.linspace(50, 200, 31)
+    for twin in (VolSurface.load(tmp_path / "s.json"), pickle.loads(pickle.dumps(surface))):
+        assert twin == surface
+        when = NOW + 17 * NS_PER_DAY
+        assert twin.vol(strikes, when).tobytes() == surface.vol(strikes, when).tobytes()
+
+
+def test_immutable():
+    surface = sample()
+    with pytest.raises(AttributeError):
+        surface.time_ns = 0
+    with pytest.raises(ValueError):
+        surface.rows[0, 0] = 1.0
+    rows = np.array([VOGT.row])
+    kept = VolSurface.svi(rows, EXPIRIES[:1], time_ns=NOW, forward=1.0)
+    rows[:] = 0.0
+    assert kept.raw(0) == VOGT
+
+
+def test_aged_keeps_listed_volatilities():
+    surface = sample()
+    later = surface.aged(NOW + 10 * NS_PER_DAY)
+    assert later.expiry_ns.size == 3 and later.time_ns == NOW + 10 * NS_PER_DAY
+    strikes = np.array([70.0, 100.0, 140.0])
+    for when in EXPIRIES[1:]:
+        np.testing.assert_allclose(later.vol(strikes, when), surface.vol(strikes, when), rtol=1e-14)
+    with pytest.raises(MissingDataError):
+        surface.aged(int(EXPIRIES[-1]))
+    with pytest.raises(RangeError):
+        surface.aged(NOW - 1)
+
+
+@given(slices, st.floats(0.01, 3))
+@settings(max_examples=100)
+def test_parametrisations_go_both_ways(slice_, years):
+    scale = abs(slice_.a) + slice_.b * (abs(slice_.m) + slice_.sigma)
+    k = np.linspace(-1, 1, 9)
+    if slice_.b > 1e-3:
+        np.testing.assert_allclose(slice_.natural().raw().total_variance(k), slice_.total_variance(k),
+                                   rtol=1e-9, atol=1e-12 * scale)
+    if slice_.b > 1e-2 and slice_.sigma > 0.02 and abs(slice_.m) > 0.02 and abs(slice_.rho) > 0.02:
+        wings = slice_.jump_wings(years)
+        back = wings.raw()
+        again = back.jump_wings(years)
+        assert again.v == pytest.approx(wings.v, rel=1e-9)
+        assert again.psi == pytest.approx(wings.psi, rel=1e-6, abs=1e-9)
+
+
+def test_published_jump_wings():
+    """Gatheral-Jacquier (2014), section 5: Vogt's slice in jump wings, published to 8 digits."""
+    wings = VOGT.jump_wings(1.0)
+    published = {"v": 0.01742625, "psi": -0.1752111, "p": 0.6997381, "c": 1.316798, "v_least": 0.0116249}
+    for name, value in published.items():
+        assert getattr(wings, name) == pytest.approx(value, rel=1e-6)
+    back = wings.raw()
+    np.testing.assert_allclose(back.row, VOGT.row, rtol=1e-12)
+
+
+def test_ssvi_is_at_the_money_where_it_says():
+    rows = ssvi_rows([0.01, 0.04], -0.3, 1.0)
+    assert [r.total_variance(0.0) for r in rows] == pytest.approx([0.01, 0.04], rel=1e-14)
+    phi = essvi_row(0.04, -0.3, 0.2).natural()
+    assert (phi.delta, phi.mu, phi.zeta) == pytest.approx((0.0, 0.0, 5.0), abs=1e-14)
+
+
+@pytest.mark.parametrize(("call", "error"), [
+    (lambda: VolSurface.flat(0.0), RangeError),
+    (lambda: VolSurface.flat(float("nan")), NotFiniteError),
+    (lambda: RawSvi(a=0.1, b=-0.1, rho=0.0, m=0.0, sigma=0.1), RangeError),
+    (lambda: RawSvi(a=0.1, b=0.1, rho=1.0, m=0.0, sigma=0.1), RangeError),
+    (lambda: RawSvi(a=0.1, b=0.1, rho=-1.0, m=0.0, sigma=0.1), RangeError),
+    (lambda: RawSvi(a=0.1, b=0.1, rho=0.0, m=0.0, sigma=0.0), RangeError),
+    (lambda: RawSvi(a=-0.1, b=0.1, rho=0.0, m=0.0, sigma=0.1), RangeError),
+    (lambda: RawSvi(a=0.1, b=0.1, rho=0.0, m=float("inf"), sigma=0.1), NotFiniteError),
+    (lambda: VolSurface.svi([VOGT, VOGT], [EXPIRIES[0], EXPIRIES[0]], time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.svi([VOGT, VOGT], EXPIRIES[1::-1], time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.svi(VOGT, NOW, time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.svi(VOGT, EXPIRIES[:2], time_ns=NOW, forward=1.0), ShapeError),
+    (lambda: VolSurface.svi([[1.0, 2.0]], EXPIRIES[:1], time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.svi(VOGT, EXPIRIES[:1], time_ns=NOW, forward=-1.0), RangeError),
+    (lambda: VolSurface.grid([1.0, 1.0], EXPIRIES[:1], [[0.5, 0.5]], time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.grid([1.0, 2.0], EXPIRIES[:1], [[0.5, 0.0]], time_ns=NOW, forward=1.0), RangeError),
+    (lambda: VolSurface.grid([1.0, 2.0], EXPIRIES[:1], [[0.5]], time_ns=NOW, forward=1.0), ShapeError),
+    (lambda: VolSurface.from_dict({"format": "other"}), RangeError),
+    (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=0.0, p=0.5, c=0.5, v_least=0.05), RangeError),
+    (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=2.0, p=0.5, c=0.5, v_least=0.03).raw(), RangeError),
+    (lambda: NaturalSvi(delta=0.0, mu=0.0, rho=0.0, omega=0.1, zeta=0.0), RangeError),
+    (lambda: sample().vol("x", int(EXPIRIES[0])), ShapeError),
+    (lambda: sample().vol(100.0, 1.5), RangeError),
+])
+def test_errors(call, error):
+    with pytest.raises(error) as caught:
+        call()
+    assert isinstance(caught.value, MarginError)
