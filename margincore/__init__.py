@@ -1,11 +1,15 @@
 """Dynamic margin core for crypto derivatives."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
 from margincore.errors import MarginError
-from margincore.surface import VolSurface
 from margincore.units import Right, Side, Status, days, utc, years
+
+if TYPE_CHECKING:
+    from margincore.surface import VolSurface
 
 __version__ = "0.1.0"
 
@@ -25,6 +29,22 @@ __all__ = [
     "utc",
     "years",
 ]
+
+# Names fetched when first asked for, so that `import margincore` stays within its milliseconds.
+_LATE = {
+    "VolSurface": "margincore.surface",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'margincore' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def get_include() -> str:

@@ -14,7 +14,6 @@ Slices are raw SVI (flat, SSVI and eSSVI are special cases) or a grid of volatil
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -307,11 +306,15 @@ class VolSurface:
 
     def save(self, path: str | Path) -> None:
         """Write the surface as JSON; every number survives to the last bit."""
+        import json  # a third of this module's import time
+
         Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> VolSurface:
         """Read what `save` wrote."""
+        import json
+
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __eq__(self, other: object) -> bool:
