@@ -37,7 +37,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "wraparound": False,
     "initializedcheck": DEBUG,
-    "nonecheck": DEBUG,
+    "nonecheck": False,             # arguments are declared "not None"; the check forbids self.x without the lock
     "cdivision": True,
     "cpow": True,
     "freethreading_compatible": True,
