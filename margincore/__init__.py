@@ -9,6 +9,7 @@ from margincore.errors import MarginError
 from margincore.units import Right, Side, Status, days, utc, years
 
 if TYPE_CHECKING:
+    from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
     from margincore.surface import VolSurface
 
 __version__ = "0.1.0"
@@ -24,8 +25,11 @@ __all__ = [
     "Spot",
     "Status",
     "VolSurface",
+    "bankruptcy_price",
     "days",
     "get_include",
+    "liquidation_price",
+    "position_prices",
     "utc",
     "years",
 ]
@@ -33,6 +37,9 @@ __all__ = [
 # Names fetched when first asked for, so that `import margincore` stays within its milliseconds.
 _LATE = {
     "VolSurface": "margincore.surface",
+    "bankruptcy_price": "margincore.liquidation",
+    "liquidation_price": "margincore.liquidation",
+    "position_prices": "margincore.liquidation",
 }
 
 

@@ -30,6 +30,14 @@ def test_public_names_exist_once_and_in_order():
     assert names == sorted(names)
 
 
+def test_names_fetched_late_are_public_and_seen_by_type_checkers():
+    seen = re.findall(r"^    from margincore[\w.]* import (.+)$", Path(margincore.__file__).read_text(), re.M)
+    checked = {name.strip() for line in seen for name in line.split(",")}
+    assert set(margincore._LATE) == checked
+    assert set(margincore._LATE) <= set(margincore.__all__)
+    assert not hasattr(margincore, "no_such_name")
+
+
 def test_every_public_name_explains_itself():
     silent = [name for name in margincore.__all__ if callable(value := getattr(margincore, name)) and not value.__doc__]
     assert not silent

@@ -1,4 +1,4 @@
-"""Vector mathematics: error in units of the last place against 50 digits, edges as in C99, equal bits at every level."""
+"""Vector mathematics: error in units of the last place against 50 digits, edges as in C99, equal bits anywhere."""
 
 import hashlib
 import math
@@ -147,7 +147,8 @@ def digest():
     x = np.concatenate([rng.normal(0, 30, 500), rng.uniform(0, 1, 500), 10.0 ** rng.uniform(-320, 300, 500), special])
     state = hashlib.sha256()
     with np.errstate(all="ignore"):
-        for name in ("exps", "expm1s", "logs", "log1ps", "mills_ratios", "normal_pdfs", "normal_cdfs", "normal_quantiles"):
+        for name in ("exps", "expm1s", "logs", "log1ps", "mills_ratios", "normal_pdfs", "normal_cdfs",
+                     "normal_quantiles"):
             out = apply(name, np.abs(x) if name == "mills_ratios" else x)
             state.update(np.where(np.isnan(out), 0.0, out).tobytes())
         for name in ("powers", "log_ratios"):

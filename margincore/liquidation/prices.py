@@ -85,8 +85,8 @@ def position_prices(quantity: npt.ArrayLike, entry: npt.ArrayLike, *, fund: npt.
 
     Notes
     -----
-    Linear, maintenance on the mark, closing fee `f` and side `s`: ``P = (E q - fund + other - amount) / (q - |q| (rate
-    + f))``; inverse: ``P = |q| (1 + s (rate + f)) / (s (fund - other + amount) + |q| / E)``.  With tiers, the first line
+    Linear, maintenance on the mark, closing fee `f`, side `s`: ``P = (E q - fund + other - amount) / (q - |q| (rate +
+    f))``; inverse: ``P = |q| (1 + s (rate + f)) / (s (fund - other + amount) + |q| / E)``.  With tiers, the first line
     met decides.  Bankruptcy is where equity after the closing fee is zero.
     """
     given = np.broadcast_arrays(*(
@@ -111,7 +111,8 @@ def position_prices(quantity: npt.ArrayLike, entry: npt.ArrayLike, *, fund: npt.
         lines, table = _ladder(tiers)[np.newaxis], np.zeros(length, np.int32)
         wrong = np.zeros(max(length, 1), np.bool_)
     liquidated, bankrupt, status = np.empty(length), np.empty(length), np.empty((length, 2), np.uint8)
-    liquidation.position_prices(*given[:5], inverses, on_entry, table, lines, liquidated, bankrupt, status)
+    liquidation.position_prices(given[0], given[1], given[2], given[3], given[4], inverses, on_entry, table, lines,
+                                liquidated, bankrupt, status)
     liquidated[wrong[:length]], status[wrong[:length], 0] = math.nan, PriceStatus.UNKNOWN
     return PositionPrices(liquidated, bankrupt, status[:, 0].copy(), status[:, 1].copy())
 
@@ -164,7 +165,7 @@ def _one(quantity: float, price: float, status: int) -> float | None:
         return None
     if status == PriceStatus.ALWAYS:
         return math.inf if quantity > 0.0 else 0.0
-    raise NotFiniteError("price must be finite: the numbers are too large to tell it, or a rate plus the fee is 1 or more")
+    raise NotFiniteError("price must be finite: the numbers are too large, or a rate plus the fee is 1 or more")
 
 
 def _ladder(tiers: Sequence[Any]) -> Floats:
