@@ -1,9 +1,13 @@
-"""Volatility that drives margin: realised estimators, correlation."""
+"""Volatility that drives margin: one file per model, realised estimators, correlation."""
 
 from margincore.vol import realised
 from margincore.vol.bars import Bars, previous_tick
+from margincore.vol.base import Forecast, Simulation, VolatilityModel
 from margincore.vol.correlation import covariance_to_correlation, nearest_correlation, stressed_correlation
 from margincore.vol.covariance import EwmaCovariance, EwmaCovarianceState, Shrinkage, ledoit_wolf
+from margincore.vol.ewma import Ewma
+from margincore.vol.garch import Garch
+from margincore.vol.innovation import Normal, SkewT, StudentT
 from margincore.vol.jumps import (
     JumpTest,
     bipower,
@@ -12,12 +16,24 @@ from margincore.vol.jumps import (
     realised_variance,
 )
 
+# Every conditional model; the contract in tests/test_models.py walks this list.
+MODELS: tuple[type[VolatilityModel], ...] = (Ewma, Garch)
+
 __all__ = [
+    "MODELS",
     "Bars",
+    "Ewma",
     "EwmaCovariance",
     "EwmaCovarianceState",
+    "Forecast",
+    "Garch",
     "JumpTest",
+    "Normal",
     "Shrinkage",
+    "Simulation",
+    "SkewT",
+    "StudentT",
+    "VolatilityModel",
     "bipower",
     "bipower_variation",
     "covariance_to_correlation",
