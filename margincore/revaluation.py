@@ -1,0 +1,202 @@
+"""Revaluation: unit values and risk arrays of every column, and the market after a move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.columns import MarketColumns
+from margincore.contracts import OPTION, Contracts
+from margincore.kernels import reval, scenario
+from margincore.scenarios import SMILES, ScenarioPlan
+from margincore.units import Floats, choice
+
+CONVERSIONS = ("current", "shocked")
+
+
+def _quoted_smile(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp], strikes: Floats) -> Floats:
+    """Volatility of one underlying and expiry at other strikes, linear between its own options, flat beyond."""
+    order = np.argsort(contracts.strike[rows], kind="stable")
+    known = order[~np.isnan(columns.sigma[rows][order])]
+    if not known.size:
+        return np.full(strikes.shape, np.nan)
+    at, first = np.unique(contracts.strike[rows][known], return_index=True)
+    total = np.add.reduceat(columns.sigma[rows][known], first)
+    return np.interp(strikes, at, total / np.diff(np.append(first, known.size)))
+
+
+def _read(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp], strikes: Floats) -> Floats:
+    surface = columns.surfaces[contracts.underlying[rows[0]]]
+    if surface is not None:
+        return np.asarray(surface.vol(strikes, contracts.expiry_ns[rows]), np.float64)
+    read = np.empty(rows.size)
+    for expiry in np.unique(contracts.expiry_ns[rows]):
+        same = contracts.expiry_ns[rows] == expiry
+        read[same] = _quoted_smile(contracts, columns, rows[same], strikes[same])
+    return read
+
+
+def sticky_moneyness(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp],
+                     moves: Sequence[float] | Floats) -> Floats:
+    """Volatility of options of one underlying after moves, read at ``strike / (1 + move)``.
+
+    Each option keeps its present ratio to the smile.  The smile is the surface of the underlying, or, where the market
+    has none, the line through the volatilities of the same expiry, flat beyond its ends.
+
+    Parameters
+    ----------
+    contracts : Contracts
+    columns : MarketColumns
+    rows : int array, shape (rows,)
+        Columns of options on one underlying.
+    moves : sequence of float, length moves
+        Relative, above -1.
+
+    Returns
+    -------
+    float64 array, shape (rows, moves)
+        NaN where the smile is not known or not positive.
+    """
+    result = np.empty((rows.size, len(moves)))
+    strike = contracts.strike[rows]
+    now = _read(contracts, columns, rows, strike)
+    now = np.where(now > 0.0, now, np.nan)
+    read: dict[float, Floats] = {0.0: columns.sigma[rows]}
+    for at, move in enumerate(moves):
+        if move not in read:
+            read[move] = columns.sigma[rows] * (_read(contracts, columns, rows, strike / (1.0 + move)) / now)
+        result[:, at] = read[move]
+    return result
+
+
+def _option_rows(contracts: Contracts, underlying: int) -> npt.NDArray[np.intp]:
+    return np.flatnonzero((contracts.kind == OPTION) & (contracts.underlying == underlying))
+
+
+def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan) -> Floats:
+    """Volatility of every option at every node of the plan, shape (columns, nodes); NaN elsewhere."""
+    nodes = plan.kind.size
+    sigma = columns.sigma.reshape(-1, 1)
+    if plan.smile == SMILES[1]:
+        sigma = np.full((len(contracts), nodes), np.nan)
+        for underlying in np.flatnonzero(plan.moving):
+            rows = _option_rows(contracts, int(underlying))
+            if rows.size:
+                sigma[rows] = sticky_moneyness(contracts, columns, rows, plan.move[underlying, :nodes])
+    out = np.empty((len(contracts), nodes))
+    scenario.volatility_shocks(sigma, columns.years, contracts.underlying, plan.kind, plan.size, plan.limits,
+                               plan.days_floor, plan.volatility_min, out)
+    return out
+
+
+def asset_mask(contracts: Contracts, shocked_assets: Iterable[str] | npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Mask over the assets, shape (assets,), from their names or from a mask."""
+    mask = np.zeros(len(contracts.assets), np.bool_)
+    if isinstance(shocked_assets, np.ndarray) and shocked_assets.dtype == np.bool_:
+        mask[:] = shocked_assets
+    else:
+        mask[[contracts.asset_column(name) for name in shocked_assets]] = True
+    return mask
+
+
+def revalue(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan, *, conversion: str = "current",
+            shocked_assets: Iterable[str] | npt.NDArray[np.bool_] = (),
+            out: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+    """Value of one contract now, and its profit in every scenario.
+
+    Parameters
+    ----------
+    contracts : Contracts
+    columns : MarketColumns
+        Of these contracts.
+    plan : ScenarioPlan
+        Of these contracts: ``scenarios.resolve(contracts)``.
+    conversion : {"current", "shocked"}
+        Whether profit in the settlement asset becomes base currency at the present spot of that asset, or at its
+        spot in the scenario.
+    shocked_assets : iterable of str, or bool array of shape (assets,)
+        Assets whose balances move in the scenarios.
+    out : (value, risk), optional
+        C-contiguous float64 arrays to fill.
+
+    Returns
+    -------
+    value : float64 array, shape (columns,)
+        Settlement asset per contract: cash 1, linear ``multiplier * mark``, inverse futures ``-multiplier / mark``,
+        options ``multiplier * mark``.
+    risk : float64 array, shape (columns, scenarios)
+        Base currency per contract: weight times conversion times (shocked value - value now).  Options: the
+        difference of two Black-76 values, so that no shock is exactly zero.  NaN where the mark, the spot or the
+        volatility is not known.
+
+    Notes
+    -----
+    The price of a contract in its own unit moves with its underlying; a move of the settlement asset changes the
+    conversion only.
+    """
+    choice("conversion", conversion, CONVERSIONS)
+    count, cash = len(plan.names), len(contracts.assets)
+    if out is None:
+        out = np.empty(len(contracts)), np.empty((len(contracts), count))
+    value, risk = out
+    mask = asset_mask(contracts, shocked_assets)
+    price = columns.spot[:, None] * plan.weight
+    if conversion == CONVERSIONS[1]:
+        moves = plan.moving.copy()
+        moves[:cash] |= mask
+        price[moves] *= plan.growth[moves]
+    reval.unit_values(contracts, columns, plan, shocked_volatilities(contracts, columns, plan), price, cash,
+                      len(contracts), value, risk)
+    value[:cash] = 1.0
+    risk[:cash] = 0.0
+    rows = np.flatnonzero(mask)
+    if rows.size:
+        risk[rows] = columns.spot[rows, None] * (plan.move[rows, :count] * plan.weight[:count])
+    return value, risk
+
+
+def moved(contracts: Contracts, columns: MarketColumns, underlying: int | None, move: float, *,
+          smile: str = SMILES[0]) -> MarketColumns:
+    """The market after one underlying, or every underlying of a derivative, moved by a fraction.
+
+    Forwards and futures move alike.  An option's mark becomes its Black-76 value after the move plus what the mark was
+    above its Black-76 value before, at least zero.  Volatility follows `smile`.
+
+    Parameters
+    ----------
+    contracts : Contracts
+    columns : MarketColumns
+        Of these contracts.
+    underlying : int or None
+        Index into ``contracts.underlyings``; None moves the underlyings of all derivatives together.
+    move : float
+        Relative, above -1.
+    smile : {"sticky_strike", "sticky_moneyness"}
+
+    Returns
+    -------
+    MarketColumns
+    """
+    factors = np.ones(len(contracts.underlyings))
+    factors[contracts.underlying[len(contracts.assets):] if underlying is None else underlying] = 1.0 + move
+    growth = factors[contracts.underlying]
+    forward = columns.forward * growth
+    growth[:len(contracts.assets)] = 1.0
+    options = contracts.kind == OPTION
+    sigma = columns.sigma
+    if smile == SMILES[1]:
+        sigma = sigma.copy()
+        for index in np.flatnonzero(factors != 1.0):
+            rows = _option_rows(contracts, int(index))
+            if rows.size:
+                sigma[rows] = sticky_moneyness(contracts, columns, rows, [move])[:, 0]
+    before, after = np.empty(len(contracts)), np.empty(len(contracts))
+    reval.option_marks(contracts, columns.forward, columns.years, columns.sigma, columns.discount, before)
+    reval.option_marks(contracts, forward, columns.years, sigma, columns.discount, after)
+    mark = columns.mark * growth
+    at = options & (growth != 1.0)
+    shifted = after[at] + (columns.mark[at] - before[at])
+    mark[at] = np.where(shifted < 0.0, 0.0, shifted)
+    return columns.replaced(spot=columns.spot * factors, mark=mark, forward=forward, sigma=sigma)

@@ -1,0 +1,160 @@
+"""Shocks: relative moves, their logarithms, and the shocked volatility of every option at every volatility node.
+
+A node is one volatility shock; scenarios that share a shock share the node, so an option costs one power and a few
+products per node (about 20 ns per option), however many spot moves the grid has.
+"""
+
+cimport numpy as cnp
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t
+
+from margincore.errors import RangeError, ShapeError
+
+cnp.import_array()
+
+cdef extern from "vmath.h" nogil:
+    double vm_exp(double x)
+    double vm_expm1(double x)
+    double vm_log1p(double x)
+    double vm_pow(double x, double y)
+
+# Kinds of volatility shock, as numbered in margincore/scenarios.py.
+cdef enum:
+    SAME
+    UP
+    DOWN
+    SCALE
+    ADD
+
+# Columns of the table of ranges, one row per underlying.
+cdef enum:
+    RANGE_UP
+    RANGE_DOWN
+    SHORT_POWER
+    LONG_POWER
+    UP_FLOOR
+    RANGE_COLUMNS
+
+cdef double DAYS_PER_YEAR = 365.0
+cdef double REFERENCE_DAYS = 30.0
+
+
+# A NaN stays NaN: fmax would turn an unknown volatility into the floor.
+cdef inline double at_least(double x, double floor) noexcept nogil:
+    return floor if x < floor else x
+
+
+# (30 / days)^power, days floored; at 30 days it is one, so the side that 30 itself belongs to cannot matter.
+cdef double tenor_factor(double years, const double *limits, double days_floor) noexcept nogil:
+    cdef double days = at_least(years * DAYS_PER_YEAR, days_floor)
+    return vm_pow(REFERENCE_DAYS / days, limits[SHORT_POWER] if days <= REFERENCE_DAYS else limits[LONG_POWER])
+
+
+# sigma (1 + up m), sigma (1 - down m), sigma (1 + size), sigma + size; every shock but "same" ends at `minimum`.
+cdef double shocked(double sigma, int32_t kind, double size, double factor, const double *limits,
+                    double minimum) noexcept nogil:
+    if kind == SAME:
+        return sigma
+    if kind == UP:
+        sigma = at_least(sigma * (1.0 + size * limits[RANGE_UP] * factor), limits[UP_FLOOR])
+    elif kind == DOWN:
+        sigma = sigma * (1.0 - size * limits[RANGE_DOWN] * factor)
+    elif kind == SCALE:
+        sigma = sigma * (1.0 + size)
+    else:
+        sigma = sigma + size
+    return at_least(at_least(sigma, minimum), 0.0)
+
+
+# `sigma` has one volatility per column, or one per column and node (`step` 0 or 1).
+cdef void volatility_loop(Py_ssize_t columns, Py_ssize_t nodes, const double *sigma, Py_ssize_t step,
+                          const double *years, const int32_t *underlying, const int32_t *kind, const double *size, const double *limits,
+                          double days_floor, double minimum, bint stretched, double *out) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef const double *own
+    cdef const double *base
+    cdef double factor
+    for i in range(columns):
+        own = limits + underlying[i] * RANGE_COLUMNS
+        base = sigma + i * (nodes if step else 1)
+        factor = 1.0
+        if stretched and base[0] == base[0]:
+            factor = tenor_factor(years[i], own, days_floor)
+        for j in range(nodes):
+            out[i * nodes + j] = shocked(base[j * step], kind[j], size[j], factor, own, minimum)
+
+
+def volatility_shocks(const double[:, ::1] sigma not None, const double[::1] years not None,
+                      const int32_t[::1] underlying not None, const int32_t[::1] kind not None,
+                      const double[::1] size not None, const double[:, ::1] limits not None, double days_floor,
+                      double minimum, double[:, ::1] out not None):
+    """Fill `out` (columns, nodes) with shocked volatilities; NaN stays NaN.
+
+    Parameters
+    ----------
+    sigma : float64 array, shape (columns, 1) or (columns, nodes)
+    years : float64 array, shape (columns,)
+    underlying : int32 array, shape (columns,)
+        Row of `limits`.
+    kind : int32 array, shape (nodes,)
+        0 same, 1 up, 2 down, 3 scale, 4 add.
+    size : float64 array, shape (nodes,)
+        Multiple of the range (up, down), fraction (scale) or volatility (add).
+    limits : float64 array, shape (underlyings, 5)
+        Range up, range down, short power, long power, floor of the up shock.
+    days_floor, minimum : float
+        Least days to expiry in the tenor factor; least shocked volatility.
+    out : float64 array, shape (columns, nodes)
+    """
+    cdef Py_ssize_t columns = sigma.shape[0], nodes = kind.shape[0], i
+    cdef bint stretched = False
+    if years.shape[0] != columns or underlying.shape[0] != columns or out.shape[0] != columns:
+        raise ShapeError(f"years, underlying and out must have {columns} rows like sigma")
+    if size.shape[0] != nodes or out.shape[1] != nodes or (sigma.shape[1] != 1 and sigma.shape[1] != nodes):
+        raise ShapeError(f"sigma, size and out must have {nodes} nodes like kind")
+    if limits.shape[1] != RANGE_COLUMNS:
+        raise ShapeError(f"limits must have {RANGE_COLUMNS} columns, had {limits.shape[1]}")
+    if not (days_floor > 0.0 and minimum >= 0.0):
+        raise RangeError(f"days_floor must be above 0 and minimum at least 0, were {days_floor!r} and {minimum!r}")
+    for i in range(columns):
+        if not 0 <= underlying[i] < limits.shape[0]:
+            raise RangeError(f"underlying must be a row of limits, was {underlying[i]} at position {i}")
+    for i in range(nodes):
+        if not 0 <= kind[i] <= ADD:
+            raise RangeError(f"kind must be in 0..{ADD}, was {kind[i]} at position {i}")
+        if kind[i] == UP or kind[i] == DOWN:
+            stretched = True
+    if columns == 0 or nodes == 0:
+        return
+    with nogil:
+        volatility_loop(columns, nodes, &sigma[0, 0], sigma.shape[1] != 1, &years[0], &underlying[0], &kind[0],
+                        &size[0], &limits[0, 0], days_floor, minimum, stretched, &out[0, 0])
+
+
+def sigma_moves(const double[::1] multiples not None, double sigma_annual, double years, double[::1] out not None):
+    """Fill `out` with ``exp(multiple * sigma_annual * sqrt(years)) - 1``: moves that never reach -100 %."""
+    cdef Py_ssize_t i
+    if out.shape[0] != multiples.shape[0]:
+        raise ShapeError(f"out must have length {multiples.shape[0]}, had {out.shape[0]}")
+    cdef double scale = sigma_annual * sqrt(years)
+    for i in range(multiples.shape[0]):
+        out[i] = vm_expm1(multiples[i] * scale)
+
+
+def log_growth(const double[:, ::1] move not None, double[:, ::1] out not None):
+    """Fill `out` with ``ln(1 + move)``."""
+    cdef Py_ssize_t i, j
+    if out.shape[0] != move.shape[0] or out.shape[1] != move.shape[1]:
+        raise ShapeError("out must have the shape of move")
+    for i in range(move.shape[0]):
+        for j in range(move.shape[1]):
+            out[i, j] = vm_log1p(move[i, j])
+
+
+def exponentials(const double[::1] x not None, double[::1] out not None):
+    """Fill `out` with ``exp(x)``: discount and growth factors with the same bits on every processor."""
+    cdef Py_ssize_t i
+    if out.shape[0] != x.shape[0]:
+        raise ShapeError(f"out must have length {x.shape[0]}, had {out.shape[0]}")
+    for i in range(x.shape[0]):
+        out[i] = vm_exp(x[i])
