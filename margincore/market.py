@@ -64,8 +64,8 @@ class MarketState:
     """One observation of a market, validated and immutable.
 
     What a feed may lack (None, NaN, no entry, a spot or futures mark of zero, an old or crossed quote) is a fact
-    about the data: it resolves to NaN, and every account that holds the instrument becomes UNKNOWN.  What no feed can mean
-    (negative or infinite prices, booleans, text, a ladder out of order) raises.
+    about the data: it resolves to NaN, and every account that holds the instrument becomes UNKNOWN.  What no feed can
+    mean (negative or infinite prices, booleans, text, a ladder out of order) raises.
 
     Parameters
     ----------

@@ -19,7 +19,8 @@ cnp.import_array()
 cdef extern from "vmath.h" nogil:
     double vm_exp_normal(double x, double low)
     double vm_log_ratio(double a, double b)
-    double vm_mills_scaled(double a)
+    double vm_mills_poly(double u)
+    double VM_MILLS_C, VM_MILLS_D
 
 cdef extern from *:
     """
@@ -33,8 +34,6 @@ cdef double INV_SQRT_2PI = 0.39894228040143267794
 # Beyond 64 deviations the density is zero; below 1e-200 the volatility is zero.  Both keep infinities out of the sums.
 cdef double DEVIATIONS_MAX = 64.0
 cdef double DEVIATION_MIN = 1e-200
-# vm_mills_scaled(a) is (a + 5/4) N(-a) / phi(a).
-cdef double MILLS_SHIFT = 1.25
 cdef enum:
     LANES = 8
 
@@ -51,12 +50,18 @@ cdef inline double black(double forward, double strike, double x, double v, doub
     a1 = DEVIATIONS_MAX if a1 > DEVIATIONS_MAX else a1
     a2 = DEVIATIONS_MAX if a2 > DEVIATIONS_MAX else a2
     cdef double common = forward * INV_SQRT_2PI * vm_exp_normal(-0.5 * a1 * a1, 0.0)
-    # One divide for both Mills ratios.
-    cdef double b1 = a1 + MILLS_SHIFT
-    cdef double b2 = a2 + MILLS_SHIFT
-    cdef double both = 1.0 / (b1 * b2)
-    cdef double m1 = vm_mills_scaled(a1) * (b2 * both)
-    cdef double m2 = vm_mills_scaled(a2) * (b1 * both)
+    # One divide serves both Mills ratios, vm_mills_poly(1 - 2 C / (a + C)) / (a + D).
+    cdef double c1 = a1 + VM_MILLS_C
+    cdef double c2 = a2 + VM_MILLS_C
+    cdef double e1 = a1 + VM_MILLS_D
+    cdef double e2 = a2 + VM_MILLS_D
+    cdef double first = c1 * e1
+    cdef double second = c2 * e2
+    cdef double both = 1.0 / (first * second)
+    first = first * both
+    second = second * both
+    cdef double m1 = vm_mills_poly(1.0 - 2.0 * VM_MILLS_C * (e1 * second)) * (c1 * second)
+    cdef double m2 = vm_mills_poly(1.0 - 2.0 * VM_MILLS_C * (e2 * first)) * (c2 * first)
     cdef double held = (0.0 if d1 < 0.0 else forward) - is_put * forward
     cdef double owed = (0.0 if d2 < 0.0 else strike) - is_put * strike
     m1 = -m1 if d1 < 0.0 else m1

@@ -50,7 +50,7 @@ def test_shock_equals_its_twin(sigma, days, kind, size, up, down, short, long, f
     want = reference.shocked_volatility(sigma, days / 365.0, kind, size, up, down, short, long, floor, minimum,
                                         days_floor)
     # One power and four roundings; the down shock subtracts, so its error scales with sigma times the factor.
-    scale = sigma * (1.0 + size * max(up, down) * reference.tenor_factor(days / 365.0, short, long, days_floor))
+    scale = sigma * (1.0 + abs(size) * max(up, down) * reference.tenor_factor(days / 365.0, short, long, days_floor))
     assert (math.isnan(got) and math.isnan(want)) or abs(got - want) <= 4e-15 * scale + 1e-300
 
 
