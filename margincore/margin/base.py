@@ -1,0 +1,174 @@
+"""From a model, which is data, to a plan, which the margin kernel runs.
+
+The pattern for a new model: a frozen dataclass that validates itself, and a `resolve` that puts together a `MarginPlan`
+from stages the kernel knows (`margincore.kernels.margin.STAGES`).  Nothing else in the library has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.addon import AddOn
+from margincore.collateral import CollateralRule, Flat
+from margincore.columns import MarketColumns
+from margincore.contracts import CASH, OPTION, Contracts
+from margincore.errors import RangeError
+from margincore.revaluation import revalue
+from margincore.scenarios import Scenarios
+from margincore.units import Floats, choice, number
+
+CONVERSIONS = ("current", "shocked")
+
+
+class Stage(NamedTuple):
+    """One summand of the requirement: kernel code, the name a report shows, parameters, and a table if it has one."""
+
+    code: str
+    name: str
+    parameters: tuple[float, ...]
+    table: Floats | None = None
+
+
+class Tick(NamedTuple):
+    """What the margin kernel takes on every tick, in the order of `MarginBook.set_market`."""
+
+    value: Floats
+    spot: Floats
+    kept: Floats
+    shocked: npt.NDArray[np.int32]
+    risk: Floats
+    group: npt.NDArray[np.int32]
+    offset_set: npt.NDArray[np.int32]
+    notional: Floats
+    charge_short: Floats
+    charge_any: Floats
+    floor_short: Floats
+
+
+class MarginModel(Protocol):
+    """A margin model: frozen data that resolves to a plan for given contracts."""
+
+    def resolve(self, contracts: Contracts) -> MarginPlan:
+        """The plan of this model, or an error that names what does not fit the contracts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarginPlan:
+    """A model resolved to columns.
+
+    Attributes
+    ----------
+    contracts : Contracts
+    stages : tuple of Stage
+        Their amounts, added in this order, are the requirement.
+    offset_set : int32 array, shape (columns,)
+        Set within which gains of one underlying may offset losses of another; sets are added.
+    kept : float64 array, shape (assets,)
+        Share of a positive asset equity that counts.
+    shocked : int32 array, shape (assets,)
+        1 where scenarios move the asset instead of a haircut.
+    scenarios : Scenarios or None
+    conversion : {"current", "shocked"}
+        Spot that turns settlement-asset profit into base currency.
+    addons : tuple of AddOn
+    gain_kept : float
+    """
+
+    contracts: Contracts
+    stages: tuple[Stage, ...]
+    offset_set: npt.NDArray[np.int32]
+    kept: Floats
+    shocked: npt.NDArray[np.int32]
+    scenarios: Scenarios | None = None
+    conversion: str = "current"
+    addons: tuple[AddOn, ...] = ()
+    gain_kept: float = 0.0
+
+    @property
+    def rank(self) -> npt.NDArray[np.int32]:
+        """Place of each column inside a row: by offset set, underlying, column."""
+        columns = np.arange(len(self.contracts), dtype=np.int32)
+        order = np.lexsort((columns, self.contracts.underlying, self.offset_set))
+        rank = np.empty(len(order), np.int32)
+        rank[order] = columns
+        return rank
+
+    def tick(self, columns: MarketColumns) -> Tick:
+        """Everything the kernel needs of one observation."""
+        contracts = self.contracts
+        if self.scenarios is None:
+            value, risk = unit_values(contracts, columns.mark), np.zeros((len(contracts), 1))
+        else:
+            shocked = tuple(contracts.assets[a] for a in np.flatnonzero(self.shocked))
+            value, risk = revalue(contracts, columns, self.scenarios, conversion=self.conversion,
+                                  shocked_assets=shocked)
+        charges = {slot: np.zeros(len(contracts)) for slot in ("short charge", "closing charge", "floor short")}
+        for addon in self.addons:
+            charges[addon.slot] = charges[addon.slot] + addon.per_contract(contracts, columns, value)
+        return Tick(value, columns.spot[:len(contracts.assets)], self.kept, self.shocked, risk,
+                    contracts.underlying, self.offset_set, notionals(contracts, columns, value),
+                    charges["short charge"], charges["closing charge"], charges["floor short"])
+
+
+def unit_values(contracts: Contracts, mark: Floats) -> Floats:
+    """Settlement asset per contract at the mark: m P, for inverse futures -m / P; cash 1."""
+    coin_future = (contracts.inverse == 1) & (contracts.kind != OPTION)
+    with np.errstate(divide="ignore"):
+        return np.where(coin_future, -contracts.multiplier / mark, contracts.multiplier * mark)
+
+
+def notionals(contracts: Contracts, columns: MarketColumns, value: Floats) -> Floats:
+    """Settlement asset per contract that size tiers count: the value of a future, an option's underlying; cash 0."""
+    spot = columns.spot
+    underlying = np.where(contracts.inverse == 1, 1.0, spot[contracts.underlying] / spot[contracts.settle])
+    result = np.where(contracts.kind == OPTION, contracts.multiplier * underlying, np.abs(value))
+    return np.where(contracts.kind == CASH, 0.0, result)
+
+
+def kept_shares(contracts: Contracts, collateral: Mapping[str, CollateralRule] | None,
+                shocked_assets: Sequence[str]) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Share kept and shocked flag of each asset; an asset is either shocked or hair-cut, never both."""
+    kept = np.ones(len(contracts.assets))
+    shocked = np.zeros(len(contracts.assets), np.int32)
+    for asset in shocked_assets:
+        shocked[contracts.asset_column(asset)] = 1
+    if collateral is not None:
+        kept[:] = 0.0
+        for asset, rule in collateral.items():
+            kept[contracts.asset_column(asset)] = rule.kept
+        kept[shocked == 1] = 1.0
+    return kept, shocked
+
+
+def collateral_rules(collateral: Mapping[str, CollateralRule | float] | None) -> dict[str, CollateralRule] | None:
+    """The mapping with plain haircuts turned into rules."""
+    if collateral is None:
+        return None
+    if not isinstance(collateral, Mapping):
+        raise RangeError(f"collateral must map assets to rules or haircuts, was {collateral!r}")
+    rules: dict[str, CollateralRule] = {}
+    for asset, rule in collateral.items():
+        if isinstance(rule, (int, float)) or not hasattr(rule, "kept"):
+            rule = Flat(number(f"collateral[{asset!r}]", rule))
+        rules[asset] = rule
+    return rules
+
+
+def charge_stages(addons: Sequence[AddOn], maintenance_ratio: float, initial_ratio: float) -> tuple[Stage, ...]:
+    """The stages that the add-ons of a model need."""
+    names = {"short charge": "short options", "closing charge": "closing cost"}
+    used = {addon.slot for addon in addons}
+    return tuple(Stage(code, name, (maintenance_ratio, initial_ratio)) for code, name in names.items() if code in used)
+
+
+def check_addons(addons: Sequence[AddOn], slots: Sequence[str]) -> tuple[AddOn, ...]:
+    """The add-ons as a tuple, each with a slot this model has."""
+    for addon in addons:
+        choice("addons", getattr(addon, "slot", repr(addon)), slots)
+    return tuple(addons)

@@ -1,0 +1,117 @@
+"""Portfolio margin by scenarios: what the whole book loses in the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.addon import AddOn
+from margincore.collateral import CollateralRule
+from margincore.contracts import Contracts
+from margincore.errors import RangeError, UnknownInstrument
+from margincore.margin.base import (
+    CONVERSIONS,
+    MarginPlan,
+    Stage,
+    charge_stages,
+    check_addons,
+    collateral_rules,
+    kept_shares,
+)
+from margincore.measure import Worst
+from margincore.scenarios import Scenarios
+from margincore.units import choice, number
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioMargin:
+    """Requirement from price and volatility scenarios.
+
+    Underlyings are grouped into offset sets.  A set asks for its worst scenario loss: in each scenario the losses of
+    its underlyings are added, gains count for `gain_kept` of themselves; at least zero, and at least the floors of its
+    short options.  Sets are added, then the charges of the add-ons.
+
+    Parameters
+    ----------
+    scenarios : Scenarios
+        From `grid`, `sigma_grid` or any other builder.
+    measure : Worst
+        Reduction of the scenario profits of a set to a loss.
+    maintenance_ratio, initial_ratio : float
+        Maintenance and initial margin as multiples of the requirement; initial at least maintenance.
+    addons : sequence of AddOn
+        `ShortOptionFloor`, `ShortOptionCharge`, `ClosingCost`.
+    offset_sets : sequence of sequences of str
+        Underlyings that offset one another; each other underlying is a set of its own.
+    gain_kept : float
+        Share in [0, 1] of an underlying's gain that offsets losses of others in its set.
+    collateral : mapping of str to rule or haircut, optional
+        Assets that count, and their haircut.  When given, positive equity in any other asset counts for nothing; when
+        omitted every asset counts in full.  Debts always count in full.
+    shocked_assets : sequence of str
+        Assets whose value the scenarios move, with their underlying of the same name; they have no haircut.
+    conversion : {"current", "shocked"}
+        Spot at which profit in a settlement asset becomes base currency: today's, or the scenario's.
+
+    Notes
+    -----
+    Open orders count in initial margin only: per instrument and scenario the worst of none, all buys and all sells filled
+    at the mark, which no subset of fills can exceed.
+    """
+
+    scenarios: Scenarios
+    measure: Worst = field(default_factory=Worst)
+    maintenance_ratio: float = 1.0
+    initial_ratio: float = 1.3
+    addons: Sequence[AddOn] = ()
+    offset_sets: Sequence[Sequence[str]] = ()
+    gain_kept: float = 1.0
+    collateral: Mapping[str, CollateralRule | float] | None = None
+    shocked_assets: Sequence[str] = ()
+    conversion: str = "current"
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if not isinstance(self.scenarios, Scenarios):
+            raise RangeError(f"scenarios must be Scenarios, was {self.scenarios!r}")
+        if not isinstance(self.measure, Worst):
+            raise RangeError(f"measure must be Worst(), was {self.measure!r}")
+        put(self, "maintenance_ratio", number("maintenance_ratio", self.maintenance_ratio, above=0.0))
+        put(self, "initial_ratio", number("initial_ratio", self.initial_ratio, least=self.maintenance_ratio))
+        put(self, "gain_kept", number("gain_kept", self.gain_kept, least=0.0, most=1.0))
+        put(self, "addons", check_addons(self.addons, ("floor short", "short charge", "closing charge")))
+        put(self, "conversion", choice("conversion", self.conversion, CONVERSIONS))
+        rules = collateral_rules(self.collateral)
+        put(self, "collateral", rules)
+        put(self, "shocked_assets", tuple(self.shocked_assets))
+        put(self, "offset_sets", tuple(tuple(names) for names in self.offset_sets))
+        listed = [name for names in self.offset_sets for name in names]
+        if len(set(listed)) != len(listed):
+            raise RangeError(f"offset_sets must name an underlying once, were {self.offset_sets!r}")
+        for asset in self.shocked_assets:
+            if rules is not None and asset in rules and rules[asset].kept != 1.0:
+                raise RangeError(f"shocked_assets must not have a haircut too, {asset!r} has both")
+
+    def resolve(self, contracts: Contracts) -> MarginPlan:
+        """The plan for these contracts."""
+        kept, shocked = kept_shares(contracts, collateral_rules(self.collateral), self.shocked_assets)
+        ratios = (self.maintenance_ratio, self.initial_ratio)
+        floors = float(any(addon.slot == "floor short" for addon in self.addons))
+        stages = (Stage("scan", "scenario loss", (*ratios, self.gain_kept, floors)),
+                  *charge_stages(self.addons, *ratios))
+        return MarginPlan(contracts, stages, self._sets(contracts), kept, shocked, self.scenarios, self.conversion,
+                          tuple(self.addons), self.gain_kept)
+
+    def _sets(self, contracts: Contracts) -> npt.NDArray[np.int32]:
+        names = {name: at for at, name in enumerate(contracts.underlyings)}
+        set_of = np.arange(len(names), dtype=np.int32)
+        for members in self.offset_sets:
+            for name in members:
+                if name not in names:
+                    raise UnknownInstrument(f"offset_sets must name underlyings of these contracts, named {name!r}")
+            set_of[[names[name] for name in members]] = min(names[name] for name in members)
+        result: npt.NDArray[np.int32] = set_of[contracts.underlying]
+        return result
