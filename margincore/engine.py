@@ -1,0 +1,387 @@
+"""The engine: one market, one model, many accounts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.account import Account
+from margincore.columns import MarketColumns
+from margincore.contracts import OPTION, Contract, Contracts, Derivative, Future, Option, Perpetual, Spot
+from margincore.errors import CapacityError, MissingDataError, RangeError, UnknownInstrument
+from margincore.kernels.margin import MarginBook
+from margincore.margin import MarginModel, MarginPlan
+from margincore.market import MarketState
+from margincore.portfolio import Portfolio
+from margincore.report import MarginReport, MarginTable, parts_of, set_losses
+from margincore.units import Floats, Status, integer, number
+
+
+class Engine:
+    """Positions and balances of many accounts, margined by one model over one market.
+
+    Parameters
+    ----------
+    contracts : Contracts
+    model : MarginModel
+        `ScenarioMargin`, `TieredMargin` or any object with ``resolve(contracts) -> MarginPlan``.
+    base : str
+        Currency of equity and requirements, the one that `MarketState.spot` is in.  Where it is an asset of the contracts
+        its spot is 1.
+    accounts : int
+        Capacity: accounts open at once, isolated ones included.
+    positions : int
+        Capacity: positions and balances per account on average.
+    age_max_ns : int, optional
+        Oldest input of the market that counts; an older one makes the accounts that hold it UNKNOWN.
+    """
+
+    __slots__ = ("_isolated", "_named", "_names", "_scratch", "age_max_ns", "base", "book", "columns", "contracts",
+                 "fast_column", "market", "model", "plan", "settled")
+
+    def __init__(self, contracts: Contracts, model: MarginModel, *, base: str = "USD", accounts: int = 1_000,
+                 positions: int = 16, age_max_ns: int | None = None) -> None:
+        if not isinstance(contracts, Contracts):
+            raise RangeError(f"contracts must be Contracts, was {contracts!r}")
+        if not callable(getattr(model, "resolve", None)):
+            raise RangeError(f"model must have resolve(contracts), was {model!r}")
+        accounts = integer("accounts", accounts, least=1, most=10**9)
+        positions = integer("positions", positions, least=2, most=1_000)
+        self.age_max_ns = None if age_max_ns is None else integer("age_max_ns", age_max_ns, least=0)
+        self.base = base
+        self.contracts = contracts
+        self.model = model
+        self.plan: MarginPlan = model.resolve(contracts)
+        first = min(4, positions)
+        self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *_table(self.plan))
+        self.book.set_plan(self.plan.stages)
+        self._scratch = self.book.open()           # an empty row: portfolios are asked about on top of it
+        self.market: MarketState | None = None
+        self.columns: MarketColumns | None = None
+        self.settled: set[str] = set()
+        self.fast_column = {item.symbol: contracts.column[item.symbol] for item in contracts.derivatives}
+        self._names: dict[int, str] = {}
+        self._named: dict[str, int] = {}
+        self._isolated: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Engine({self.contracts!r}, {type(self.model).__name__}, {len(self._names)} accounts)"
+
+    # ---- market
+
+    def update(self, market: MarketState) -> None:
+        """Take one observation: reprice every instrument in every scenario.  Accounts are not touched.
+
+        Raises
+        ------
+        RangeError
+            If the observation is older than the last one.
+        """
+        if not isinstance(market, MarketState):
+            raise RangeError(f"market must be a MarketState, was {market!r}")
+        if self.market is not None and market.now_ns < self.market.now_ns:
+            raise RangeError(f"now_ns must not go back behind {self.market.now_ns}, was {market.now_ns}")
+        if self.base in self.contracts.underlyings:
+            known = market.spot.get(self.base)
+            if known is None:
+                market = dataclasses.replace(market, spot={**market.spot, self.base: 1.0})
+            elif known != 1.0:
+                raise RangeError(f"spot[{self.base!r}] must be 1 in the base currency, was {known!r}")
+        columns = market.resolve(self.contracts, age_max_ns=self.age_max_ns)
+        self.book.set_market(*self.plan.tick(columns))
+        self.market, self.columns = market, columns
+
+    def mark(self, symbol: str) -> float:
+        """Mark of a derivative, or price of a pair, in its own units."""
+        item, columns = self.tradable(symbol), self.columns
+        price = math.nan
+        if columns is not None and isinstance(item, Spot):
+            names = self.contracts.underlyings
+            price = float(columns.spot[names.index(item.underlying)] / columns.spot[names.index(item.settle)])
+        elif columns is not None:
+            price = float(columns.mark[self.contracts.column[symbol]])
+        if not math.isfinite(price):
+            raise MissingDataError(f"price must be given, the market has no mark for {symbol!r}")
+        return price
+
+    # ---- accounts
+
+    def open(self, name: str, *, leverage: float | None = None) -> Account:
+        """Open an account; `leverage` caps what tiers allow (initial margin is at least notional / leverage)."""
+        if not isinstance(name, str) or not name:
+            raise RangeError(f"name must be a non-empty text, was {name!r}")
+        if name in self._named:
+            raise RangeError(f"name must be new, {name!r} is open")
+        rate = 0.0 if leverage is None else 1.0 / number("leverage", leverage, least=1.0)
+        return self._open(name, rate, -1)
+
+    def _open(self, name: str, rate: float, parent: int) -> Account:
+        row = self.book.open(rate, parent)
+        self._names[row] = name
+        self._named[name] = row
+        return Account(self, row, self.book.generation(row))
+
+    def open_isolated(self, account: Account, symbol: str) -> Account:
+        """The isolated sub-account of `account` for one derivative, opened on first use."""
+        self.derivative(symbol)
+        if account.row in self._isolated:
+            raise RangeError(f"account must not be isolated itself, was {account!r}")
+        name = f"{account.name}/{symbol}"
+        if name in self._named:
+            return self.account(name)
+        isolated = self._open(name, self.book.initial_rate(account.row), account.row)
+        self._isolated[isolated.row] = symbol
+        return isolated
+
+    def account(self, name: str | int) -> Account:
+        """The open account of a name, or of a row number."""
+        row = self._named.get(name) if isinstance(name, str) else name
+        if row is None or isinstance(row, bool) or row == self._scratch:
+            raise UnknownInstrument(f"name must be an open account, was {name!r}")
+        generation = self.book.generation(row)
+        if not generation & 1:
+            raise UnknownInstrument(f"name must be an open account, was {name!r}")
+        return Account(self, int(row), generation)
+
+    def accounts(self, mask: npt.NDArray[np.bool_] | None = None) -> list[Account]:
+        """Every open account, or those that a mask over the rows of `margin()` selects."""
+        rows = self.rows()
+        if mask is not None:
+            if np.shape(mask) != rows.shape:
+                raise RangeError(f"mask must have one entry per account, shape {rows.shape}, had {np.shape(mask)}")
+            rows = rows[np.asarray(mask, bool)]
+        return [self.account(int(row)) for row in rows]
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Row numbers of the open accounts, ascending."""
+        rows = self.book.open_rows()
+        return rows[rows != self._scratch]
+
+    def name_of(self, row: int) -> str:
+        """Name of the account in a row; rows that were loaded in bulk are called by their number."""
+        return self._names.get(row, str(row))
+
+    def close(self, account: Account) -> None:
+        """Close an account that holds nothing and has no isolated sub-account."""
+        row = account._live()
+        for other in self._isolated:
+            if self.book.parent(other) == row:
+                raise RangeError(f"account must have no isolated sub-account, {self.name_of(other)!r} is open")
+        self.book.close(row)
+        self._isolated.pop(row, None)
+        name = self._names.pop(row, None)
+        if name is not None:
+            del self._named[name]
+
+    def load(self, start: npt.ArrayLike, column: npt.ArrayLike, quantity: npt.ArrayLike,
+             price: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Open many accounts in one call; returns their row numbers.
+
+        Parameters
+        ----------
+        start : int64 array, shape (accounts + 1,)
+            Offsets of each account into the entries.
+        column : int32 array, shape (entries,)
+            `Contracts.column` of each entry.
+        quantity : float64 array, shape (entries,)
+            Contracts, signed; in an asset's column, a deposit.
+        price : float64 array, shape (entries,)
+            Entry price; anything finite in an asset's column.
+        """
+        before = self.book.rows_used
+        first = self.book.load(np.ascontiguousarray(start, np.int64), np.ascontiguousarray(column, np.int32),
+                               np.ascontiguousarray(quantity, np.float64), np.ascontiguousarray(price, np.float64))
+        return np.arange(first, first + self.book.rows_used - before, dtype=np.int64)
+
+    # ---- answers
+
+    def margin(self, portfolio: Portfolio | None = None, *, threads: int = 1) -> Any:
+        """Without argument, the table of every account; of a portfolio, its report, without an account.
+
+        Parameters
+        ----------
+        portfolio : Portfolio, optional
+        threads : int
+            Threads over disjoint rows; the result is the same to the bit.
+
+        Returns
+        -------
+        MarginTable or MarginReport
+        """
+        if portfolio is not None:
+            return self.report(self._scratch, self._legs(portfolio))
+        rows = self.rows()
+        used = self.book.rows_used
+        status = np.zeros(used, np.uint8)
+        equity, initial, maintenance = np.zeros(used), np.zeros(used), np.zeros(used)
+        _over_ranges(used, integer("threads", threads, least=1, most=256), lambda a, b: self.book.check_range(
+            a, b, status[a:b], equity[a:b], initial[a:b], maintenance[a:b]))
+        return MarginTable(rows, equity[rows], initial[rows], maintenance[rows], status[rows])
+
+    def breached(self, *, include_unknown: bool = False, threads: int = 1) -> list[Account]:
+        """Accounts in LIQUIDATION, in row order; with `include_unknown` also those that nothing is known of."""
+        table = self.margin(threads=threads)
+        mask = table.status == Status.LIQUIDATION
+        if include_unknown:
+            mask |= table.status == Status.UNKNOWN
+        return self.accounts(mask)
+
+    def report(self, row: int, legs: list[tuple[int, float, float]]) -> MarginReport:
+        """Report of a row after trades and deposits ``(column, quantity, price)``; nothing is written."""
+        column = np.array([leg[0] for leg in legs], np.int32)
+        quantity = np.array([leg[1] for leg in legs], np.float64)
+        price = np.array([leg[2] for leg in legs], np.float64)
+        book = self.book
+        equity, initial, maintenance, status, amounts = book.what_if_many(row, column, quantity, price)
+        instrument, exposure, asset_equity = book.explain(row, column, quantity, price)
+        assets = {name: float(x) for name, x in zip(self.contracts.assets, asset_equity, strict=True) if x != 0.0}
+        return MarginReport(equity, initial, maintenance, Status(status),
+                            parts_of(book.stages, amounts, initial, maintenance),
+                            set_losses(book, self.plan, instrument.tolist(), exposure.tolist()), assets)
+
+    def _legs(self, portfolio: Portfolio) -> list[tuple[int, float, float]]:
+        legs = [(self.contracts.asset_column(asset), x, 1.0) for asset, x in portfolio.balances.items()]
+        for symbol, quantity in portfolio.positions.items():
+            item = self.tradable(symbol)
+            if quantity == 0.0:
+                continue
+            if isinstance(item, Spot):
+                raise RangeError(f"positions must be derivatives, {symbol!r} is a pair: give its assets as balances")
+            column = self.contracts.column[symbol]
+            price = 0.0                            # an option is paid already: entering it at 0 moves no cash
+            if not isinstance(item, Option):
+                mark = math.nan if self.columns is None else float(self.columns.mark[column])
+                price = portfolio.entry.get(symbol, mark)
+                price = price if math.isfinite(price) else 1.0      # the account is UNKNOWN whatever the entry
+            legs.append((column, quantity, price))
+        return legs
+
+    # ---- events
+
+    def apply_funding(self, rates: Mapping[str, float]) -> None:
+        """Exchange funding at the current marks: longs pay ``rate * value`` of the settlement asset, shorts receive it.
+
+        Parameters
+        ----------
+        rates : mapping of str to float
+            Rate of the period by perpetual, a fraction of the position's value; negative when shorts pay.
+        """
+        amounts = {}
+        for symbol, rate in rates.items():
+            item = self.tradable(symbol)
+            if not isinstance(item, Perpetual):
+                raise RangeError(f"rates must name perpetuals, named {symbol!r}")
+            mark = self.mark(symbol)
+            value = item.multiplier / mark if item.inverse else item.multiplier * mark
+            amounts[self.contracts.column[symbol]] = number(f"rates[{symbol!r}]", rate, above=-1.0, below=1.0) * value
+        for column, amount in amounts.items():
+            self.book.fund(column, amount)
+
+    def settle(self, prices: Mapping[str, float], *, expiry_ns: int | None = None) -> int:
+        """Settle futures and options into cash and retire them; returns the number of positions settled.
+
+        Parameters
+        ----------
+        prices : mapping of str to float
+            Settlement price in quote currency, of the underlying, positive: by symbol, or with `expiry_ns` by
+            underlying, which settles everything of it that expires then.
+        expiry_ns : int, optional
+        """
+        items: dict[str, tuple[Derivative, float]] = {}
+        for name, price in prices.items():
+            price = number(f"prices[{name!r}]", price, above=0.0)
+            if expiry_ns is None:
+                members: list[Contract] = [self.tradable(name)]
+            else:
+                members = [item for item in self.contracts.derivatives if not isinstance(item, Perpetual)
+                           and item.underlying == name and item.expiry_ns == expiry_ns
+                           and item.symbol not in self.settled]
+                if not members:
+                    raise UnknownInstrument(f"prices must name an underlying with contracts expiring at {expiry_ns}, "
+                                            f"named {name!r}")
+            for item in members:
+                if not isinstance(item, (Future, Option)):
+                    raise RangeError(f"prices must name futures and options, named {item.symbol!r}")
+                items[item.symbol] = item, price
+        settled = 0
+        for symbol, (item, price) in items.items():
+            settled += self.book.settle(self.contracts.column[symbol], _settlement_value(item, price))
+            self.settled.add(symbol)
+            self.fast_column.pop(symbol, None)
+        return settled
+
+    def relist(self, contracts: Contracts) -> None:
+        """Replace the contracts: settled columns are freed, new ones added, positions keep their symbols.
+
+        Every contract that is still held must be in the new table unchanged, and every asset too.  Prices are unknown
+        until the next `update`.
+        """
+        if not isinstance(contracts, Contracts):
+            raise RangeError(f"contracts must be Contracts, was {contracts!r}")
+        plan = self.model.resolve(contracts)
+        target = np.full(len(self.contracts), -1, np.int32)
+        for symbol, column in self.contracts.column.items():
+            if symbol in contracts.column and symbol not in self.settled:
+                if self.contracts.by_symbol.get(symbol) != contracts.by_symbol.get(symbol):
+                    raise RangeError(f"contracts must keep {symbol!r} as it is, was {contracts.by_symbol.get(symbol)!r}")
+                target[column] = contracts.column[symbol]
+            elif self.book.holders(column):
+                raise RangeError(f"contracts must keep {symbol!r}, which is held")
+        self.book.remap(target, *_table(plan))
+        self.book.set_plan(plan.stages)
+        self.book.forget_market()
+        self.contracts, self.plan, self.columns = contracts, plan, None
+        self.settled = set()
+        self.fast_column = {item.symbol: contracts.column[item.symbol] for item in contracts.derivatives}
+
+    # ---- inside
+
+    def derivative(self, symbol: str) -> int:
+        """Column of a derivative that can be traded."""
+        if isinstance(self.tradable(symbol), Spot):
+            raise UnknownInstrument(f"symbol must be a derivative, {symbol!r} is a pair")
+        return self.contracts.column[symbol]
+
+    def tradable(self, symbol: str) -> Contract:
+        """The contract of a symbol; `UnknownInstrument` when there is none, or it was settled or has expired."""
+        item = self.contracts.by_symbol.get(symbol) if isinstance(symbol, str) else None
+        if item is None:
+            raise UnknownInstrument(f"symbol must be one of these contracts, was {symbol!r}")
+        if symbol in self.settled:
+            raise UnknownInstrument(f"symbol must not be settled, {symbol!r} was")
+        return item
+
+    def check_isolated(self, row: int, symbol: str) -> None:
+        """Refuse what an isolated account must not trade."""
+        if self._isolated.get(row, symbol) != symbol:
+            raise RangeError(f"symbol must be {self._isolated[row]!r} in this isolated account, was {symbol!r}")
+
+
+def _table(plan: MarginPlan) -> tuple[Any, ...]:
+    contracts = plan.contracts
+    return (len(contracts.assets), plan.rank, contracts.settle, contracts.kind, contracts.multiplier,
+            contracts.inverse)
+
+
+def _settlement_value(item: Derivative, price: float) -> float:
+    """Settlement price of a future; payoff per unit of an option, in its settlement asset."""
+    if not isinstance(item, Option):
+        return price
+    payoff = max(price - item.strike, 0.0) if item.right == 1 else max(item.strike - price, 0.0)
+    return payoff / price if item.inverse else payoff
+
+
+def _over_ranges(size: int, threads: int, work: Any) -> None:
+    if threads == 1 or size < 2 * threads:
+        work(0, size)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+    edges = [size * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, a, b) for a, b in zip(edges, edges[1:], strict=False)]:
+            done.result()
