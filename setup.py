@@ -117,8 +117,12 @@ modules = cythonize(
     force=DEBUG or TRACE or SANITIZE,
 )
 generated = {module.name.rpartition(".")[2]: module.sources[0] for module in modules}
-for level in WIDER:  # setuptools copies in-place builds into folders, but does not make them
-    (ROOT / "margincore/kernels" / level).mkdir(exist_ok=True)
+for level in ("v3", "v4"):
+    folder = ROOT / "margincore/kernels" / level
+    if level in WIDER:
+        folder.mkdir(exist_ok=True)  # setuptools copies in-place builds into folders, but does not make them
+    for stale in folder.glob("*.so") if level not in WIDER else ():
+        stale.unlink()  # what an older build left would be preferred to the baseline of this one
 modules += [
     extension(path.stem, copy_for_level(generated[path.stem], level), level)
     for level in WIDER

@@ -22,7 +22,14 @@ NS_PER_DAY = 86_400 * NS_PER_SECOND
 DAYS_PER_YEAR = 365.0  # crypto trades every day; every annualisation takes another number by argument
 
 
-class Status(enum.IntEnum):
+class _Named(enum.IntEnum):
+    """An integer code that prints as its name."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Status(_Named):
     """Health of an account; zero, the value of fresh memory, is UNKNOWN."""
 
     UNKNOWN = 0
@@ -31,14 +38,14 @@ class Status(enum.IntEnum):
     HEALTHY = 3
 
 
-class Right(enum.IntEnum):
+class Right(_Named):
     """Right of an option."""
 
     PUT = 0
     CALL = 1
 
 
-class Side(enum.IntEnum):
+class Side(_Named):
     """Side of an order or position."""
 
     SELL = -1

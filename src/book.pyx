@@ -458,6 +458,12 @@ cdef class Book:
             raise StaleAccount(f"row must be in [0, {self.c.rows_used}), was {row}")
         return self.c.parent[row]
 
+    def initial_rate(self, int64_t row):
+        """1 / leverage that the account of a row chose, 0 when it chose none."""
+        if not 0 <= row < self.c.rows_used:
+            raise StaleAccount(f"row must be in [0, {self.c.rows_used}), was {row}")
+        return self.c.initial_rate[row]
+
     def open_rows(self):
         """Numbers of the open rows, int64, ascending."""
         return np.flatnonzero(self.arrays["generation"][:self.c.rows_used] & 1)

@@ -653,25 +653,33 @@ cdef class MarginBook(Book):
         empty = np.zeros(0)
         return self.what_if_many(row, empty.astype(np.int32), empty, empty)[4]
 
-    def asset_equity(self, int64_t row):
-        """Equity per asset in units of the asset, float64, shape (assets,)."""
-        cdef mc_row view
-        cdef cnp.ndarray result = np.zeros(self.c.assets)
-        if book_view(&self.c, row, &view) != MC_OK:
-            self.fail(MC_EROW, row, -1)
-        row_equity(&view, &self.e.market, <double*>cnp.PyArray_DATA(result))
-        return result
+    def explain(self, int64_t row, const int32_t[::1] column not None, const double[::1] quantity not None,
+                const double[::1] price not None):
+        """What scenarios move, after several trades that are not written (arguments as in `what_if_many`).
 
-    def exposures(self, int64_t row):
-        """What scenarios move: instrument int32 and quantity float64 of the slots of a row that have risk."""
-        cdef mc_row view
-        cdef cnp.ndarray equity = self.asset_equity(row)
-        cdef int32_t i
-        book_view(&self.c, row, &view)
-        view.asset_equity = <double*>cnp.PyArray_DATA(equity)
-        pairs = [(view.instrument[i], held(&view, &self.e.market, i)) for i in range(view.count)
-                 if not idle(&view, &self.e.market, i)]
-        return np.array([p[0] for p in pairs], np.int32), np.array([p[1] for p in pairs], np.float64)
+        Returns instrument int32 and quantity float64, shape (slots with risk,), in row order, and the equity per asset in
+        units of the asset, float64, shape (assets,).
+        """
+        cdef mc_row view, copy
+        cdef scratch_t scratch
+        cdef cnp.ndarray equity = np.zeros(self.c.assets)
+        cdef Py_ssize_t i
+        cdef int32_t k
+        cdef int code = book_view(&self.c, row, &view)
+        if code != MC_OK:
+            self.fail(code, row, -1)
+        if column.shape[0] != quantity.shape[0] or column.shape[0] != price.shape[0]:
+            raise ShapeError("column, quantity and price must have the same length")
+        row_copy(&view, &scratch, &copy)
+        for i in range(column.shape[0]):
+            code = apply(&self.c, &copy, column[i], quantity[i], price[i], 0.0)
+            if code != MC_OK:
+                self.fail(code, row, column[i])
+        row_equity(&copy, &self.e.market, <double*>cnp.PyArray_DATA(equity))
+        copy.asset_equity = <double*>cnp.PyArray_DATA(equity)
+        pairs = [(copy.instrument[k], held(&copy, &self.e.market, k)) for k in range(copy.count)
+                 if not idle(&copy, &self.e.market, k)]
+        return np.array([p[0] for p in pairs], np.int32), np.array([p[1] for p in pairs], np.float64), equity
 
     def risk_of(self, int32_t column):
         """Copy of the risk of one column: base currency per contract, float64, shape (scenarios,)."""

@@ -87,4 +87,49 @@ typedef struct mc_result {
     int32_t status, spare;
 } mc_result;
 
+/* A MarginBook; opaque.  Its capsule, margincore.kernels.capi.book_capsule(book), gives the pointer and keeps it alive. */
+typedef struct mc_book mc_book;
+#define MC_BOOK_CAPSULE "margincore.book"
+
+/* The function table.  Functions that take a book return MC_OK or a negative code and never need the GIL; a book has
+ * one writer at a time, readers may share it while nobody writes. */
+typedef struct mc_api {
+    uint32_t abi_version, struct_size;
+    double (*normal_cdf)(double x);
+    double (*black76)(double forward, double strike, double years, double sigma, int is_call);
+    double (*black76_inverse)(double forward, double strike, double years, double sigma, int is_call);
+    int (*book_check)(const mc_book *book, int64_t row, mc_result *out);
+    int (*book_what_if)(const mc_book *book, int64_t row, int32_t column, double quantity, double price, double fee,
+                        mc_result *out);
+    int (*book_trade)(mc_book *book, int64_t row, int32_t column, double quantity, double price, double fee);
+    int (*book_deposit)(mc_book *book, int64_t row, int32_t asset, double amount);
+} mc_api;
+
+#ifdef Py_PYTHON_H
+#define MC_API_CAPSULE "margincore.kernels.capi.table"
+
+/* Needs the GIL.  NULL with a Python exception when margincore is missing or its interface does not fit. */
+static inline const mc_api *mc_import(void)
+{
+    const mc_api *api = NULL;
+    PyObject *module = PyImport_ImportModule("margincore.kernels.capi");
+    PyObject *table = module ? PyObject_GetAttrString(module, "table") : NULL;
+    if (table != NULL)
+        api = (const mc_api *)PyCapsule_GetPointer(table, MC_API_CAPSULE);
+    Py_XDECREF(table);
+    Py_XDECREF(module);
+    if (api != NULL && (api->abi_version != MC_ABI_VERSION || api->struct_size < sizeof(mc_api))) {
+        PyErr_SetString(PyExc_ImportError, "margincore: incompatible C interface version");
+        api = NULL;
+    }
+    return api;
+}
+
+/* Needs the GIL.  The book behind a capsule, valid while the capsule lives; NULL with a Python exception otherwise. */
+static inline mc_book *mc_book_of(PyObject *capsule)
+{
+    return (mc_book *)PyCapsule_GetPointer(capsule, MC_BOOK_CAPSULE);
+}
+#endif
+
 #endif

@@ -18,11 +18,12 @@ from margincore.collateral import CollateralRule, Flat
 from margincore.columns import MarketColumns
 from margincore.contracts import CASH, OPTION, Contracts
 from margincore.errors import RangeError
-from margincore.revaluation import revalue
-from margincore.scenarios import Scenarios
+from margincore.revaluation import CONVERSIONS, revalue
+from margincore.scenarios import ScenarioPlan
 from margincore.units import Floats, choice, number
 
-CONVERSIONS = ("current", "shocked")
+__all__ = ["CONVERSIONS", "MarginModel", "MarginPlan", "Stage", "Tick", "charge_stages", "check_addons",
+           "collateral_rules", "kept_shares", "notionals", "unit_values"]
 
 
 class Stage(NamedTuple):
@@ -73,7 +74,7 @@ class MarginPlan:
         Share of a positive asset equity that counts.
     shocked : int32 array, shape (assets,)
         1 where scenarios move the asset instead of a haircut.
-    scenarios : Scenarios or None
+    scenarios : ScenarioPlan or None
     conversion : {"current", "shocked"}
         Spot that turns settlement-asset profit into base currency.
     addons : tuple of AddOn
@@ -85,7 +86,7 @@ class MarginPlan:
     offset_set: npt.NDArray[np.int32]
     kept: Floats
     shocked: npt.NDArray[np.int32]
-    scenarios: Scenarios | None = None
+    scenarios: ScenarioPlan | None = None
     conversion: str = "current"
     addons: tuple[AddOn, ...] = ()
     gain_kept: float = 0.0
@@ -105,9 +106,8 @@ class MarginPlan:
         if self.scenarios is None:
             value, risk = unit_values(contracts, columns.mark), np.zeros((len(contracts), 1))
         else:
-            shocked = tuple(contracts.assets[a] for a in np.flatnonzero(self.shocked))
             value, risk = revalue(contracts, columns, self.scenarios, conversion=self.conversion,
-                                  shocked_assets=shocked)
+                                  shocked_assets=self.shocked.astype(np.bool_))
         charges = {slot: np.zeros(len(contracts)) for slot in ("short charge", "closing charge", "floor short")}
         for addon in self.addons:
             charges[addon.slot] = charges[addon.slot] + addon.per_contract(contracts, columns, value)

@@ -102,7 +102,8 @@ class ScenarioMargin:
         floors = float(any(addon.slot == "floor short" for addon in self.addons))
         stages = (Stage("scan", "scenario loss", (*ratios, self.gain_kept, floors)),
                   *charge_stages(self.addons, *ratios))
-        return MarginPlan(contracts, stages, self._sets(contracts), kept, shocked, self.scenarios, self.conversion,
+        return MarginPlan(contracts, stages, self._sets(contracts), kept, shocked,
+                          self.scenarios.resolve(contracts), self.conversion,
                           tuple(self.addons), self.gain_kept)
 
     def _sets(self, contracts: Contracts) -> npt.NDArray[np.int32]:
