@@ -120,6 +120,24 @@ class Engine:
         rate = 0.0 if leverage is None else 1.0 / number("leverage", leverage, least=1.0)
         return self._open(name, rate, -1)
 
+    def open_with(self, name: str, portfolio: Portfolio) -> Account:
+        """Open an account that holds a portfolio: positions without an entry price at the mark, options paid."""
+        legs = self._legs(portfolio)
+        account = self.open(name)
+        column = np.array([leg[0] for leg in legs], np.int32)
+        quantity, price = (np.array([leg[k] for leg in legs], np.float64) for k in (1, 2))
+        try:
+            self.book.what_if_many(account.row, column, quantity, price)
+        except BaseException:
+            account.close()
+            raise
+        for leg in legs:
+            if leg[0] < len(self.contracts.assets):
+                self.book.deposit(account.row, leg[0], leg[1])
+            else:
+                self.book.trade(account.row, *leg)
+        return account
+
     def _open(self, name: str, rate: float, parent: int) -> Account:
         row = self.book.open(rate, parent)
         self._names[row] = name

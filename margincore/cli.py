@@ -1,0 +1,197 @@
+"""Command line: ``margincore demo | margin | whatif | liq | iv | surface | var | info``.
+
+Exit codes: 0 fine, 1 an input was wrong, 2 an account is in breach (LIQUIDATION, or UNKNOWN, which is never healthy).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import margincore as mc
+from margincore.errors import MarginError, RangeError
+from margincore.report import MarginReport
+from margincore.units import Status
+
+FINE, WRONG, BREACH = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(WRONG, f"{self.prog}: error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="margincore", description="Dynamic margin for crypto derivatives.")
+    parser.add_argument("--version", action="version", version=f"margincore {mc.__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
+
+    def verb(name: str, about: str, *names: tuple[str, str]) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about)
+        for argument, text in names:
+            made.add_argument(argument, help=text)
+        made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    portfolio = ("portfolio", "JSON file: {\"positions\": {symbol: contracts}, \"balances\": {asset: units}, "
+                              "\"entry\": {symbol: price}}; - for standard input")
+    market = ("market", "option chain: parquet, csv, csv.gz, or JSON rows of book summaries or tickers")
+    made = verb("demo", "margin one account and a million on a market built here, or on a chain file")
+    made.add_argument("--market", help=market[1])
+    made.add_argument("--accounts", type=int, default=1_000_000, help="size of the large book")
+    _chain_options(made)
+    for name, about in (("margin", "equity, requirement and status of a portfolio"),
+                        ("liq", "liquidation prices of a portfolio, upward and downward")):
+        made = verb(name, about, portfolio, market)
+        _chain_options(made)
+    made = verb("whatif", "a portfolio before and after orders", portfolio, market)
+    made.add_argument("order", nargs="+", help="SYMBOL:CONTRACTS or SYMBOL:CONTRACTS@PRICE; -5 sells five")
+    _chain_options(made)
+    made = verb("iv", "implied volatilities of a chain", ("chain", market[1]))
+    _chain_options(made)
+    made = verb("surface", "an arbitrage-free surface of a chain", ("chain", market[1]))
+    made.add_argument("--plot", help="write a picture (needs the plot extra)")
+    _chain_options(made)
+    made = verb("var", "value at risk and expected shortfall of a series", ("returns", "csv with one column of returns"))
+    made.add_argument("--backtest", action="store_true", help="walk forward and test the coverage")
+    made.add_argument("--plot", help="write a picture (needs the plot extra)")
+    verb("info", "version, build and machine, for a bug report")
+    return parser
+
+
+def _chain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--currency", help="which currency of a chain file that holds several, for example BTC")
+    parser.add_argument("--time", help="which snapshot of a chain file that holds several, ISO UTC; the last by default")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _COMMANDS[arguments.verb](arguments)
+    except MarginError as error:
+        print(f"margincore: error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"margincore: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+    except ImportError as error:
+        print(f"margincore: error: {error}", file=sys.stderr)
+    return WRONG
+
+
+# ---- what the commands share
+
+
+def load_market(path: str, currency: str | None, time: str | None) -> tuple[mc.Contracts, mc.MarketState]:
+    """Contracts and market of a chain file."""
+    from margincore.io import load_chain
+    return load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
+
+
+def load_portfolio(path: str) -> mc.Portfolio:
+    """Portfolio of a JSON file, or of standard input."""
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RangeError(f"portfolio must be JSON: {error}") from None
+    if not isinstance(data, dict) or not set(data) <= {"positions", "balances", "entry"}:
+        raise RangeError("portfolio must be an object with positions, balances and entry, "
+                         f"was {sorted(data) if isinstance(data, dict) else type(data).__name__}")
+    return mc.Portfolio(**data)
+
+
+def standard_model() -> mc.ScenarioMargin:
+    """The model of the command line: nine prices within 16 %, three volatilities, contingency on short options."""
+    return mc.ScenarioMargin(
+        scenarios=mc.grid(spot=[-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16]),
+        addons=[mc.ShortOptionCharge(0.005), mc.ClosingCost()],
+        initial_ratio=1.25,
+        conversion="shocked",
+    )
+
+
+def opened(arguments: argparse.Namespace) -> mc.Account:
+    """An account that holds the portfolio of the command, in the market of the command."""
+    contracts, market = load_market(arguments.market, arguments.currency, arguments.time)
+    engine = mc.Engine(contracts, standard_model(), accounts=4, positions=500)
+    engine.update(market)
+    return engine.open_with("portfolio", load_portfolio(arguments.portfolio))
+
+
+def _print(arguments: argparse.Namespace, data: Any, text: str) -> None:
+    print(json.dumps(data, indent=2) if arguments.json else text)
+
+
+def _code(status: Status) -> int:
+    return FINE if status in (Status.HEALTHY, Status.MARGIN_CALL) else BREACH
+
+
+def _faults(account: mc.Account) -> str:
+    columns, symbols = account.engine.columns, account.engine.contracts.symbols
+    held = {*account.portfolio.positions, *account.portfolio.balances}
+    faults = {} if columns is None else {s: f for s, f in columns.faults(symbols).items() if s in held}
+    return "".join(f"\nunknown: {symbol} ({fault})" for symbol, fault in faults.items())
+
+
+# ---- commands
+
+
+def _margin(arguments: argparse.Namespace) -> int:
+    account = opened(arguments)
+    report: MarginReport = account.margin()
+    _print(arguments, report.to_dict(), f"{report}{_faults(account)}")
+    return _code(report.status)
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    account = opened(arguments)
+    orders = [_order(text) for text in arguments.order]
+    answer = account.what_if(orders)
+    names = ("equity", "initial", "maintenance")
+    data = {"allowed": answer.allowed, "status_before": str(answer.status_before), "status": str(answer.status),
+            "before": dict(zip(names, answer.before, strict=True)), "after": dict(zip(names, answer.after, strict=True))}
+    lines = [f"{'':<12}{'before':>18}{'after':>18}"]
+    lines += [f"{name:<12}{b:>18,.2f}{a:>18,.2f}"
+              for name, b, a in zip(names, answer.before, answer.after, strict=True)]
+    lines += [f"{'status':<12}{answer.status_before!s:>18}{answer.status!s:>18}",
+              f"the orders are {'allowed' if answer.allowed else 'refused'}"]
+    _print(arguments, data, "\n".join(lines))
+    return _code(answer.status)
+
+
+def _order(text: str) -> tuple[str, float, float | None]:
+    symbol, _, rest = text.rpartition(":")
+    quantity, _, price = rest.partition("@")
+    try:
+        return symbol, float(quantity), float(price) if price else None
+    except ValueError:
+        raise RangeError(f"order must be SYMBOL:CONTRACTS or SYMBOL:CONTRACTS@PRICE, was {text!r}") from None
+
+
+def _liquidation(arguments: argparse.Namespace) -> int:
+    account = opened(arguments)
+    underlyings = sorted({account.engine.contracts.by_symbol[s].underlying for s in account.portfolio.positions})
+    answers = {name: account.liquidation_price(name) for name in underlyings}
+    _print(arguments, {name: answer.to_dict() for name, answer in answers.items()},
+           "\n".join(f"{name}: {answer}" for name, answer in answers.items()) or "no position")
+    return _code(account.status)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from margincore.demo import run
+    return _code(run(arguments.market, arguments.currency, arguments.time, arguments.accounts, arguments.json))
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    _print(arguments, mc.show_config(mode="dicts"), "")
+    if not arguments.json:
+        mc.show_config()
+    return FINE
+
+
+_COMMANDS = {"demo": _demo, "margin": _margin, "whatif": _what_if, "liq": _liquidation, "info": _info}
