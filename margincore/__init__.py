@@ -9,30 +9,51 @@ from margincore.errors import MarginError
 from margincore.units import Right, Side, Status, days, utc, years
 
 if TYPE_CHECKING:
+    from margincore.account import Account
+    from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
+    from margincore.collateral import Flat
+    from margincore.engine import Engine
     from margincore.ladder import Ladder
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
+    from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
     from margincore.market import MarketState
+    from margincore.portfolio import Portfolio
+    from margincore.report import MarginReport, MarginTable, WhatIf
     from margincore.scenarios import Scenarios, VolatilityRange, VolatilityShock, from_moves, grid, sigma_grid
     from margincore.surface import VolSurface
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Account",
+    "ClosingCost",
     "Contracts",
+    "Engine",
+    "Flat",
     "Future",
     "Ladder",
     "MarginError",
+    "MarginPlan",
+    "MarginReport",
+    "MarginTable",
     "MarketState",
     "Option",
     "Perpetual",
+    "Portfolio",
     "Right",
+    "ScenarioMargin",
     "Scenarios",
+    "ShortOptionCharge",
+    "ShortOptionFloor",
     "Side",
     "Spot",
     "Status",
+    "Tier",
+    "TieredMargin",
     "VolSurface",
     "VolatilityRange",
     "VolatilityShock",
+    "WhatIf",
     "bankruptcy_price",
     "days",
     "from_moves",
@@ -47,12 +68,26 @@ __all__ = [
 
 # Names fetched when first asked for, so that `import margincore` stays within its milliseconds.
 _LATE = {
+    "Account": "margincore.account",
+    "ClosingCost": "margincore.addon",
+    "Engine": "margincore.engine",
+    "Flat": "margincore.collateral",
     "Ladder": "margincore.ladder",
+    "MarginPlan": "margincore.margin",
+    "MarginReport": "margincore.report",
+    "MarginTable": "margincore.report",
     "MarketState": "margincore.market",
+    "Portfolio": "margincore.portfolio",
+    "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
+    "ShortOptionCharge": "margincore.addon",
+    "ShortOptionFloor": "margincore.addon",
+    "Tier": "margincore.margin",
+    "TieredMargin": "margincore.margin",
     "VolSurface": "margincore.surface",
     "VolatilityRange": "margincore.scenarios",
     "VolatilityShock": "margincore.scenarios",
+    "WhatIf": "margincore.report",
     "bankruptcy_price": "margincore.liquidation",
     "from_moves": "margincore.scenarios",
     "grid": "margincore.scenarios",
@@ -60,9 +95,12 @@ _LATE = {
     "position_prices": "margincore.liquidation",
     "sigma_grid": "margincore.scenarios",
 }
+_FOLDERS = ("addon", "collateral", "io", "kernels", "margin", "validation", "vol")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return import_module(f"margincore.{name}")
     if name not in _LATE:
         raise AttributeError(f"module 'margincore' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_LATE[name]), name)

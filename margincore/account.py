@@ -184,8 +184,8 @@ class Account:
     def can_trade(self, symbol: str, quantity: float, *, price: float, fee: float = 0.0) -> bool:
         """Whether the account would be healthy after this fill; nothing is written.
 
-        The same decision as `trade` followed by `status`, always.  A refusal also meets trades that reduce risk but leave
-        the account short of initial margin; `what_if` shows the figures.
+        The same decision as `trade` followed by `status`, always.  Trades that reduce risk but leave it short of
+        initial margin are refused too; `what_if` shows the figures.
         """
         book, engine = self.engine.book, self.engine
         if book.generation(self.row) != self.generation:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import margincore as mc
+from margincore.demo import load_market, run_demo, standard_model
 from margincore.errors import MarginError, RangeError
 from margincore.report import MarginReport
 from margincore.units import Status
@@ -38,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
-    portfolio = ("portfolio", "JSON file: {\"positions\": {symbol: contracts}, \"balances\": {asset: units}, "
-                              "\"entry\": {symbol: price}}; - for standard input")
+    portfolio = ("portfolio", 'JSON file: {"positions": {symbol: contracts}, "balances": {asset: units}, '
+                              '"entry": {symbol: price}}; - for standard input')
     market = ("market", "option chain: parquet, csv, csv.gz, or JSON rows of book summaries or tickers")
     made = verb("demo", "margin one account and a million on a market built here, or on a chain file")
     made.add_argument("--market", help=market[1])
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     made = verb("surface", "an arbitrage-free surface of a chain", ("chain", market[1]))
     made.add_argument("--plot", help="write a picture (needs the plot extra)")
     _chain_options(made)
-    made = verb("var", "value at risk and expected shortfall of a series", ("returns", "csv with one column of returns"))
+    made = verb("var", "value at risk and expected shortfall of a series", ("returns", "csv, one column of returns"))
     made.add_argument("--backtest", action="store_true", help="walk forward and test the coverage")
     made.add_argument("--plot", help="write a picture (needs the plot extra)")
     verb("info", "version, build and machine, for a bug report")
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _chain_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--currency", help="which currency of a chain file that holds several, for example BTC")
-    parser.add_argument("--time", help="which snapshot of a chain file that holds several, ISO UTC; the last by default")
+    parser.add_argument("--time", help="which snapshot of a chain file with several, ISO UTC; the last by default")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,12 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ---- what the commands share
 
 
-def load_market(path: str, currency: str | None, time: str | None) -> tuple[mc.Contracts, mc.MarketState]:
-    """Contracts and market of a chain file."""
-    from margincore.io import load_chain
-    return load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
-
-
 def load_portfolio(path: str) -> mc.Portfolio:
     """Portfolio of a JSON file, or of standard input."""
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
@@ -103,16 +98,6 @@ def load_portfolio(path: str) -> mc.Portfolio:
         raise RangeError("portfolio must be an object with positions, balances and entry, "
                          f"was {sorted(data) if isinstance(data, dict) else type(data).__name__}")
     return mc.Portfolio(**data)
-
-
-def standard_model() -> mc.ScenarioMargin:
-    """The model of the command line: nine prices within 16 %, three volatilities, contingency on short options."""
-    return mc.ScenarioMargin(
-        scenarios=mc.grid(spot=[-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16]),
-        addons=[mc.ShortOptionCharge(0.005), mc.ClosingCost()],
-        initial_ratio=1.25,
-        conversion="shocked",
-    )
 
 
 def opened(arguments: argparse.Namespace) -> mc.Account:
@@ -153,8 +138,9 @@ def _what_if(arguments: argparse.Namespace) -> int:
     orders = [_order(text) for text in arguments.order]
     answer = account.what_if(orders)
     names = ("equity", "initial", "maintenance")
+    before, after = (dict(zip(names, figures, strict=True)) for figures in (answer.before, answer.after))
     data = {"allowed": answer.allowed, "status_before": str(answer.status_before), "status": str(answer.status),
-            "before": dict(zip(names, answer.before, strict=True)), "after": dict(zip(names, answer.after, strict=True))}
+            "before": before, "after": after}
     lines = [f"{'':<12}{'before':>18}{'after':>18}"]
     lines += [f"{name:<12}{b:>18,.2f}{a:>18,.2f}"
               for name, b, a in zip(names, answer.before, answer.after, strict=True)]
@@ -183,8 +169,8 @@ def _liquidation(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from margincore.demo import run
-    return _code(run(arguments.market, arguments.currency, arguments.time, arguments.accounts, arguments.json))
+    return _code(run_demo(arguments.market, arguments.currency, arguments.time, arguments.accounts,
+                          arguments.json))
 
 
 def _info(arguments: argparse.Namespace) -> int:

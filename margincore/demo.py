@@ -1,4 +1,4 @@
-"""The main job, end to end: a market in, requirement, status and liquidation prices out, for one account and a million."""
+"""The main job: market in, requirement, status and liquidation prices out, for one account and for a million."""
 
 from __future__ import annotations
 
@@ -16,14 +16,29 @@ POSITIONS = 10  # of each account of the large book
 CHECKS = 200_000  # repetitions behind the time of one check
 
 
-def run(path: str | None, currency: str | None, at: str | None, accounts: int, as_json: bool) -> Status:
+def load_market(path: str, currency: str | None, time: str | None) -> tuple[mc.Contracts, mc.MarketState]:
+    """Contracts and market of a chain file."""
+    from margincore.io import load_chain
+    return load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
+
+
+def standard_model() -> mc.ScenarioMargin:
+    """The model of the command line: nine prices within 16 %, three volatilities, contingency on short options."""
+    return mc.ScenarioMargin(
+        scenarios=mc.grid(spot=[-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16]),
+        addons=[mc.ShortOptionCharge(0.005), mc.ClosingCost()],
+        initial_ratio=1.25,
+        conversion="shocked",
+    )
+
+
+def run_demo(path: str | None, currency: str | None, at: str | None, accounts: int, as_json: bool) -> Status:
     """Run the demo on a chain file, or on a market built here; prints, and returns the status of the account."""
-    from margincore.cli import load_market, standard_model
     if path is None:
         from margincore.io import example_market
         contracts, market = example_market()
-        origin = ("market       built here, nothing downloaded: spot, perpetuals, a dated future, an option chain with a "
-                  "smile, an order book")
+        origin = ("market       built here, nothing downloaded: spot, perpetuals, a dated future, an option chain with "
+                  "a smile, an order book")
     else:
         contracts, market = load_market(path, currency, at)
         origin = f"market       {path}"
@@ -73,7 +88,8 @@ def _typical_account(engine: mc.Engine) -> tuple[mc.Account, str]:
     contracts, columns = engine.contracts, engine.columns
     assert columns is not None
     usable = np.isfinite(columns.mark) & np.isfinite(columns.forward)
-    options = np.flatnonzero(usable & (contracts.kind == OPTION) & np.isfinite(columns.sigma) & (columns.years > 7 / 365))
+    lasting = np.isfinite(columns.sigma) & (columns.years > 7 / 365)
+    options = np.flatnonzero(usable & lasting & (contracts.kind == OPTION))
     if options.size == 0:
         raise mc.MarginError("market must hold live options with a volatility, held none")
     underlying = contracts.underlying[options[0]]
@@ -119,7 +135,8 @@ def _underlying_units(engine: mc.Engine, column: int) -> float:
 def _print_positions(engine: mc.Engine, account: mc.Account, report: mc.MarginReport) -> None:
     columns, losses = engine.columns, report.contributions
     assert columns is not None
-    print(f"\n{'instrument':<28}{'contracts':>14}{'mark':>14}  {'in its own unit':<18}{'loss in the worst scenario':>28}")
+    print(f"\n{'instrument':<28}{'contracts':>14}{'mark':>14}  {'in its own unit':<18}"
+          f"{'loss in the worst scenario':>28}")
     for symbol, quantity in account.portfolio.positions.items():
         item = engine.contracts.by_symbol[symbol]
         unit = item.settle if engine.contracts.kind[engine.contracts.column[symbol]] == OPTION else "quote"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from margincore.account import Account
 from margincore.columns import MarketColumns
-from margincore.contracts import OPTION, Contract, Contracts, Derivative, Future, Option, Perpetual, Spot
-from margincore.errors import CapacityError, MissingDataError, RangeError, UnknownInstrument
+from margincore.contracts import Contract, Contracts, Derivative, Future, Option, Perpetual, Spot
+from margincore.errors import MissingDataError, RangeError, UnknownInstrument
 from margincore.kernels.margin import MarginBook
 from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
 from margincore.portfolio import Portfolio
 from margincore.report import MarginReport, MarginTable, parts_of, set_losses
-from margincore.units import Floats, Status, integer, number
+from margincore.units import Status, integer, number
 
 
 class Engine:
@@ -31,8 +31,8 @@ class Engine:
     model : MarginModel
         `ScenarioMargin`, `TieredMargin` or any object with ``resolve(contracts) -> MarginPlan``.
     base : str
-        Currency of equity and requirements, the one that `MarketState.spot` is in.  Where it is an asset of the contracts
-        its spot is 1.
+        Currency of equity and requirements, the one that `MarketState.spot` is in.  Where it is an asset of the
+        contracts its spot is 1.
     accounts : int
         Capacity: accounts open at once, isolated ones included.
     positions : int
@@ -178,7 +178,8 @@ class Engine:
     def rows(self) -> npt.NDArray[np.int64]:
         """Row numbers of the open accounts, ascending."""
         rows = self.book.open_rows()
-        return rows[rows != self._scratch]
+        rows = rows[rows != self._scratch]
+        return rows
 
     def name_of(self, row: int) -> str:
         """Name of the account in a row; rows that were loaded in bulk are called by their number."""
@@ -345,8 +346,9 @@ class Engine:
         target = np.full(len(self.contracts), -1, np.int32)
         for symbol, column in self.contracts.column.items():
             if symbol in contracts.column and symbol not in self.settled:
-                if self.contracts.by_symbol.get(symbol) != contracts.by_symbol.get(symbol):
-                    raise RangeError(f"contracts must keep {symbol!r} as it is, was {contracts.by_symbol.get(symbol)!r}")
+                changed = contracts.by_symbol.get(symbol)
+                if self.contracts.by_symbol.get(symbol) != changed:
+                    raise RangeError(f"contracts must keep {symbol!r} as it is, was {changed!r}")
                 target[column] = contracts.column[symbol]
             elif self.book.holders(column):
                 raise RangeError(f"contracts must keep {symbol!r}, which is held")

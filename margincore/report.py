@@ -29,8 +29,8 @@ class SetLoss:
     """Worst scenario of one offset set.
 
     `loss` is in base currency before the ratios, at least zero; `scenario` is None where no scenario loses;
-    `contributions` are the losses of the holdings in that scenario, whose sum in the stated order is `loss` (bit for bit
-    in a set of one underlying).
+    `contributions` are the losses of the holdings in that scenario, whose sum in the stated order is `loss` (bit for
+    bit in a set of one underlying).
     """
 
     underlyings: tuple[str, ...]

@@ -16,7 +16,7 @@ import numpy as np
 from margincore.errors import CapacityError, RangeError, ShapeError, StaleAccount, UnknownInstrument, raise_code
 
 from margincore.kernels.types cimport (
-    MC_CASH, MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION,
+    MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION,
     int32_t, int64_t, mc_row, uint8_t,
 )
 

@@ -5,7 +5,7 @@ does 160 multiply-adds: about 50 ns.  A plan is a short array of stages; a stage
 an amount.  Nothing here allocates, and the sum over a row's slots is always taken in slot order.
 """
 
-from libc.math cimport INFINITY, fabs, isfinite
+from libc.math cimport fabs, isfinite
 from libc.string cimport memcpy
 
 cimport cython
@@ -16,12 +16,12 @@ import numpy as np
 from margincore.errors import CapacityError, RangeError, ShapeError
 
 from margincore.kernels.book cimport (
-    ROW_SLOTS_MAX, Book, book_t, book_view, row_deposit, row_find, row_trade,
+    ROW_SLOTS_MAX, Book, book_t, book_view, row_deposit, row_trade,
 )
 from margincore.kernels.types cimport (
-    MC_CASH, MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_HEALTHY, MC_LIQUIDATION, MC_MARGIN_CALL,
+    MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_HEALTHY, MC_LIQUIDATION, MC_MARGIN_CALL,
     MC_OK, MC_OPTION, MC_UNKNOWN, int32_t, int64_t, mc_amount, mc_asset, mc_column, mc_market, mc_result, mc_row,
-    mc_stage, uint8_t,
+    uint8_t,
 )
 
 cnp.import_array()

@@ -55,8 +55,8 @@ class ScenarioMargin:
 
     Notes
     -----
-    Open orders count in initial margin only: per instrument and scenario the worst of none, all buys and all sells filled
-    at the mark, which no subset of fills can exceed.
+    Open orders count in initial margin only: per instrument and scenario the worst of none, all buys and all sells
+    filled at the mark, which no subset of fills can exceed.
     """
 
     scenarios: Scenarios

@@ -83,8 +83,8 @@ def _ladder(symbol: str, tiers: Sequence[Any]) -> tuple[Tier, ...]:
 class TieredMargin:
     """Requirement per position by size tiers, positions added.
 
-    Maintenance is the largest of the lines ``(rate + closing_fee_rate) * notional - amount``; initial margin is notional
-    divided by the smaller of the account's leverage and the tier's.  Long options need none: they are paid.
+    Maintenance is the largest of the lines ``(rate + closing_fee_rate) * notional - amount``; initial margin is the
+    notional divided by the smaller of the account's leverage and the tier's.  Long options need none: they are paid.
 
     Parameters
     ----------
