@@ -78,7 +78,7 @@ def extension(name, source, level=""):
         f"{package}.{name}",
         [str(source)],
         include_dirs=[np.get_include(), "margincore/include", "src"],
-        depends=["margincore/include/margincore.h", "src/vmath.h"],
+        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h"],
         define_macros=MACROS,
         extra_compile_args=CFLAGS + LEVELS[level],
         extra_link_args=LFLAGS,

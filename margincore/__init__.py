@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
     from margincore.market import MarketState
+    from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
     from margincore.portfolio import Portfolio
     from margincore.report import MarginReport, MarginTable, WhatIf
     from margincore.scenarios import Scenarios, VolatilityRange, VolatilityShock, from_moves, grid, sigma_grid
     from margincore.surface import VolSurface
+    from margincore.tail import (
+        expected_shortfall,
+        portfolio_losses,
+        portfolio_pnl,
+        spectral_loss,
+        tail_risk,
+        tail_risks,
+        value_at_risk,
+        worst_loss,
+    )
 
 __version__ = "0.1.0"
 
@@ -29,9 +40,11 @@ __all__ = [
     "ClosingCost",
     "Contracts",
     "Engine",
+    "ExpectedShortfall",
     "Flat",
     "Future",
     "Ladder",
+    "Losses",
     "MarginError",
     "MarginPlan",
     "MarginReport",
@@ -46,23 +59,36 @@ __all__ = [
     "ShortOptionCharge",
     "ShortOptionFloor",
     "Side",
+    "Spectral",
     "Spot",
     "Status",
+    "TailRisk",
     "Tier",
     "TieredMargin",
+    "ValueAtRisk",
     "VolSurface",
     "VolatilityRange",
     "VolatilityShock",
+    "Weighted",
     "WhatIf",
+    "Worst",
     "bankruptcy_price",
     "days",
+    "expected_shortfall",
     "from_moves",
     "get_include",
     "grid",
     "liquidation_price",
+    "portfolio_losses",
+    "portfolio_pnl",
     "position_prices",
     "sigma_grid",
+    "spectral_loss",
+    "tail_risk",
+    "tail_risks",
     "utc",
+    "value_at_risk",
+    "worst_loss",
     "years",
 ]
 
@@ -71,8 +97,10 @@ _LATE = {
     "Account": "margincore.account",
     "ClosingCost": "margincore.addon",
     "Engine": "margincore.engine",
+    "ExpectedShortfall": "margincore.measure",
     "Flat": "margincore.collateral",
     "Ladder": "margincore.ladder",
+    "Losses": "margincore.measure",
     "MarginPlan": "margincore.margin",
     "MarginReport": "margincore.report",
     "MarginTable": "margincore.report",
@@ -82,18 +110,31 @@ _LATE = {
     "Scenarios": "margincore.scenarios",
     "ShortOptionCharge": "margincore.addon",
     "ShortOptionFloor": "margincore.addon",
+    "Spectral": "margincore.measure",
+    "TailRisk": "margincore.measure",
     "Tier": "margincore.margin",
     "TieredMargin": "margincore.margin",
+    "ValueAtRisk": "margincore.measure",
     "VolSurface": "margincore.surface",
     "VolatilityRange": "margincore.scenarios",
     "VolatilityShock": "margincore.scenarios",
+    "Weighted": "margincore.measure",
     "WhatIf": "margincore.report",
+    "Worst": "margincore.measure",
     "bankruptcy_price": "margincore.liquidation",
+    "expected_shortfall": "margincore.tail",
     "from_moves": "margincore.scenarios",
     "grid": "margincore.scenarios",
     "liquidation_price": "margincore.liquidation",
+    "portfolio_losses": "margincore.tail",
+    "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",
     "sigma_grid": "margincore.scenarios",
+    "spectral_loss": "margincore.tail",
+    "tail_risk": "margincore.tail",
+    "tail_risks": "margincore.tail",
+    "value_at_risk": "margincore.tail",
+    "worst_loss": "margincore.tail",
 }
 _FOLDERS = ("addon", "collateral", "io", "kernels", "margin", "validation", "vol")
 

@@ -1,67 +1,428 @@
-"""Reductions of P&L vectors to one loss: worst loss.
+"""Reductions of P&L vectors to one loss: worst, value at risk, expected shortfall, spectral; sparse P&L.
 
-A loss is positive, a gain negative: measures may be negative, margin models floor at zero.
+A loss is positive, a gain negative: measures may be negative, margin models floor at zero.  The tail of n values is
+found without a sort: minima of interleaved lanes bound the k-th lowest value, one more pass keeps what is not above
+the bound, and the few that are left are ranked by counting.  Two reads of the vector, about 0.5 ns per value.
+
+Rank rule, with t = (1 - level) n counted from the worst and freed of binary rounding (t is the nearest integer when
+it lies within 1e-10 of it, relatively, so that (1 - 0.99) 1000 is 10): upper = the ceil(t)-th worst loss, lower = the
+(floor(t) + 1)-th.  They differ only where t is whole.  Interpolated = linear at position (n - 1)(1 - level) of the
+losses counted from the worst (type 7 of Hyndman and Fan 1996, what NumPy calls linear).  Expected shortfall = mean of
+the worst t losses, the last one counted with its fraction (Acerbi and Tasche 2002, proposition 4.1).
 """
 
-import numpy as np
-
 cimport numpy as cnp
-from libc.math cimport isfinite, NAN
-from libc.stdint cimport int32_t
+from libc.math cimport NAN, ceil, fabs, floor, isfinite, rint
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
-from margincore.errors import ShapeError
+from margincore.kernels.types cimport MC_EFINITE, MC_OK
+
+from margincore.errors import RangeError, ShapeError
+
+cdef extern from "tail.h" nogil:
+    double mc_lane_minima(const double* x, int n, int lanes, double* minima)
+    int mc_keep_below(const double* x, int n, double bound, double* out)
+    void mc_rank_sort(const double* x, int n, double* out)
+    double mc_least(const double* x, int n, double* health)
+    int mc_find(const double* x, int n, double value)
+    void mc_sparse_block(const int32_t* instrument, const double* quantity, int count, const double* risk,
+                         Py_ssize_t stride, int width, double* out)
 
 cnp.import_array()
 
+# The counting sort is quadratic: measured even with the merge sort at about 200 values.
+cdef enum:
+    COUNTED_MAX = 160
+
 
 cdef double risk_worst(const double* pnl, int n, int* index) noexcept nogil:
-    # Eight lanes so that the loop vectorises; x - x is zero for every finite x and NaN otherwise.
-    cdef double least[8]
-    cdef double health[8]
-    cdef double worst, sound = 0.0
-    cdef int i, k, whole = n & ~7
-    for k in range(8):
-        least[k] = pnl[0]
-        health[k] = 0.0
-    for i in range(0, whole, 8):
-        for k in range(8):
-            least[k] = pnl[i + k] if pnl[i + k] < least[k] else least[k]
-            health[k] += pnl[i + k] - pnl[i + k]
-    worst = least[0]
-    for k in range(8):
-        worst = least[k] if least[k] < worst else worst
-        sound += health[k]
-    for i in range(whole, n):
-        worst = pnl[i] if pnl[i] < worst else worst
-        sound += pnl[i] - pnl[i]
-    if not sound == 0.0:
-        if index != NULL:
-            i = 0
-            while isfinite(pnl[i]):
-                i += 1
-            index[0] = i
-        return NAN
-    if index != NULL:
-        i = 0
-        while pnl[i] != worst:
+    cdef double health
+    cdef double least = mc_least(pnl, n, &health)
+    cdef int i = 0
+    if not health == 0.0:
+        while isfinite(pnl[i]):
             i += 1
+        least = NAN
+    elif index != NULL:
+        i = mc_find(pnl, n, least)
+    if index != NULL:
         index[0] = i
-    return 0.0 - worst
+    return 0.0 - least
 
 
-def worst_losses(const double[:, ::1] pnl not None, double[::1] out not None, int32_t[::1] scenario not None):
+cdef tail_t risk_tail(double level, int n) noexcept nogil:
+    cdef tail_t tail
+    cdef double count = (1.0 - level) * n
+    cdef double whole = rint(count)
+    cdef double position
+    if whole >= 1.0 and fabs(count - whole) <= 1e-10 * whole:
+        count = whole
+    tail.count = count
+    tail.upper = max(<int>ceil(count), 1)
+    tail.lower = min(<int>floor(count) + 1, n)
+    position = (1.0 - level) * (n - 1)
+    whole = rint(position)
+    if whole >= 1.0 and fabs(position - whole) <= 1e-10 * whole:
+        position = whole
+    tail.deeper = <int>floor(position) + 1
+    tail.shallower = min(tail.deeper + 1, n)
+    tail.share = position - floor(position)
+    tail.ranks = max(tail.lower, tail.shallower)
+    return tail
+
+
+cdef void merge_sort(double* x, int n, double* other) noexcept nogil:
+    # Bottom-up, stable, in place with n doubles of help; runs of 32 are made by counting.
+    cdef double* source = other
+    cdef double* target = x
+    cdef double* swap
+    cdef int width = 32, at, left, right, middle, end, k
+    for at in range(0, n, 32):
+        mc_rank_sort(x + at, min(width, n - at), other + at)
+    while width < n:
+        at = 0
+        while at < n:
+            left, middle = at, min(at + width, n)
+            right, end = middle, min(at + 2 * width, n)
+            for k in range(at, end):
+                if left < middle and (right >= end or source[left] <= source[right]):
+                    target[k] = source[left]
+                    left += 1
+                else:
+                    target[k] = source[right]
+                    right += 1
+            at += 2 * width
+        swap = source
+        source = target
+        target = swap
+        width *= 2
+    if source != x:
+        for k in range(n):
+            x[k] = source[k]
+
+
+cdef int lane_count(int n, int k) noexcept nogil:
+    # Lanes that make the k-th lowest minimum a bound with few survivors; 0 when a sort of everything is as good.
+    cdef int lanes = 32
+    while 2 * lanes < 3 * k:
+        lanes *= 2
+    return lanes if lanes <= 512 and 4 * lanes <= n else 0
+
+
+cdef Py_ssize_t risk_scratch(int n) noexcept nogil:
+    return 2 * <Py_ssize_t>n + 1024 + 32
+
+
+cdef int risk_lowest(const double* pnl, int n, int k, double* scratch) noexcept nogil:
+    cdef double* spare = scratch + n + 16
+    cdef double* minima = spare
+    cdef int lanes = lane_count(n, k)
+    cdef int i, kept = n
+    cdef double health = 0.0
+    if lanes == 0:
+        for i in range(n):
+            health += pnl[i] - pnl[i]
+        if not health == 0.0:
+            return MC_EFINITE
+        if n <= COUNTED_MAX:
+            mc_rank_sort(pnl, n, scratch)
+            return MC_OK
+        for i in range(n):
+            scratch[i] = pnl[i]
+        merge_sort(scratch, n, spare)
+        return MC_OK
+    if not mc_lane_minima(pnl, n, lanes, minima) == 0.0:
+        return MC_EFINITE
+    if lanes <= COUNTED_MAX:
+        mc_rank_sort(minima, lanes, minima + lanes)
+        kept = mc_keep_below(pnl, n, minima[lanes + k - 1], scratch)
+    else:
+        merge_sort(minima, lanes, minima + lanes)
+        kept = mc_keep_below(pnl, n, minima[k - 1], scratch)
+    if kept <= COUNTED_MAX:
+        for i in range(kept):
+            spare[i] = scratch[i]
+        mc_rank_sort(spare, kept, scratch)
+    else:
+        merge_sort(scratch, kept, spare)
+    return MC_OK
+
+
+cdef int risk_losses(const double* pnl, int n, const tail_t* tail, double* scratch, loss_t* out) noexcept nogil:
+    # The sum runs from the worst scenario on, so the order of the scenarios changes no bit.
+    cdef int i, whole = <int>floor(tail.count)
+    cdef double total = 0.0, deeper, shallower
+    cdef int code = risk_lowest(pnl, n, tail.ranks, scratch)
+    if code != MC_OK:
+        out.upper = out.lower = out.interpolated = out.shortfall = NAN
+        return code
+    out.upper = 0.0 - scratch[tail.upper - 1]
+    out.lower = 0.0 - scratch[tail.lower - 1]
+    deeper, shallower = scratch[tail.deeper - 1], scratch[tail.shallower - 1]
+    out.interpolated = 0.0 - (deeper + tail.share * (shallower - deeper))
+    if whole == 0:
+        out.shortfall = 0.0 - scratch[0]
+        return MC_OK
+    for i in range(whole):
+        total += scratch[i]
+    if tail.count > whole:
+        total += (tail.count - whole) * scratch[whole]
+    out.shortfall = 0.0 - total / tail.count
+    return MC_OK
+
+
+cdef int risk_order(const double* pnl, int n, int* order, int* spare) noexcept nogil:
+    cdef int* source = order
+    cdef int* target = spare
+    cdef int* swap
+    cdef int width = 1, at, left, right, middle, end, k
+    cdef double health = 0.0
+    for k in range(n):
+        order[k] = k
+        health += pnl[k] - pnl[k]
+    if not health == 0.0:
+        return MC_EFINITE
+    while width < n:
+        at = 0
+        while at < n:
+            left, middle = at, min(at + width, n)
+            right, end = middle, min(at + 2 * width, n)
+            for k in range(at, end):
+                if left < middle and (right >= end or pnl[source[left]] <= pnl[source[right]]):
+                    target[k] = source[left]
+                    left += 1
+                else:
+                    target[k] = source[right]
+                    right += 1
+            at += 2 * width
+        swap = source
+        source = target
+        target = swap
+        width *= 2
+    if source != order:
+        for k in range(n):
+            order[k] = source[k]
+    return MC_OK
+
+
+cdef void risk_weighted(const double* pnl, const double* probability, int n, double level, const int* order,
+                        loss_t* out) noexcept nogil:
+    # The guard is the one of the rank rule: a cumulated probability within 1e-10 of the tail, relatively, equals it.
+    cdef double tail = 1.0 - level, before = 0.0, after = 0.0, total = 0.0
+    cdef bint upper_found = False
+    cdef int i, scenario = order[0]
+    out.upper = out.lower = out.interpolated = out.shortfall = NAN
+    for i in range(n):
+        scenario = order[i]
+        if probability[scenario] == 0.0:
+            continue
+        after = before + probability[scenario]
+        if not upper_found and (after >= tail * (1.0 - 1e-10) or i == n - 1):
+            upper_found = True
+            out.upper = 0.0 - pnl[scenario]
+            out.shortfall = 0.0 - (pnl[scenario] if before == 0.0
+                                   else (total + (tail - before) * pnl[scenario]) / tail)
+        if after > tail * (1.0 + 1e-10):
+            break
+        total += probability[scenario] * pnl[scenario]
+        before = after
+    out.lower = 0.0 - pnl[scenario]
+
+
+cdef double risk_spectral(const double* pnl, const double* weight, int n, double* scratch) noexcept nogil:
+    cdef double total = 0.0
+    cdef int i
+    if risk_lowest(pnl, n, n, scratch) != MC_OK:
+        return NAN
+    for i in range(n):
+        total += weight[i] * scratch[i]
+    return 0.0 - total
+
+
+cdef int scenario_count(Py_ssize_t length) except -1:
+    if length < 1 or length > 1 << 30:
+        raise ShapeError(f"pnl must have 1 to {1 << 30} scenarios, had {length}")
+    return <int>length
+
+
+cdef Py_ssize_t row_count(cnp.ndarray pnl) except -1:
+    if cnp.PyArray_NDIM(pnl) != 2:
+        raise ShapeError(f"pnl must have 2 axes, had {cnp.PyArray_NDIM(pnl)}")
+    scenario_count(pnl.shape[1])
+    return pnl.shape[0]
+
+
+cdef tail_t tail_of(double level, int n) except *:
+    if not (0.0 < level < 1.0):
+        raise RangeError(f"level must be in (0, 1), was {level!r}")
+    return risk_tail(level, n)
+
+
+cdef inline double* filled(cnp.ndarray array, const char* name, Py_ssize_t length) except NULL:
+    # Pointer to an output or input of float64 that is contiguous and has the stated number of values.
+    if (not cnp.PyArray_ISCARRAY(array) and not cnp.PyArray_ISCARRAY_RO(array)) or array.descr.type_num != cnp.NPY_DOUBLE:
+        raise ShapeError(f"{name.decode()} must be a C-contiguous float64 array")
+    if cnp.PyArray_SIZE(array) != length:
+        raise ShapeError(f"{name.decode()} must hold {length} values, had {cnp.PyArray_SIZE(array)}")
+    return <double*>cnp.PyArray_DATA(array)
+
+
+def worst_losses(cnp.ndarray pnl not None, cnp.ndarray out not None, int32_t[::1] scenario not None):
     """Fill `out` with the worst loss of every row and `scenario` with the first column that makes it.
 
     A row that holds a P&L that is not finite gives NaN and the position of that P&L.
     """
-    cdef Py_ssize_t row, rows = pnl.shape[0]
+    cdef Py_ssize_t row, rows = row_count(pnl)
     cdef int n = <int>pnl.shape[1]
     cdef int index
-    if n < 1 or out.shape[0] != rows or scenario.shape[0] != rows:
-        raise ShapeError(
-            f"pnl must have scenarios and one output per row, had shape {rows, n} and outputs {out.shape[0]}, "
-            f"{scenario.shape[0]}")
+    cdef double* values = filled(pnl, "pnl", rows * n)
+    cdef double* losses = filled(out, "out", rows)
+    if scenario.shape[0] != rows:
+        raise ShapeError(f"scenario must hold {rows} values, had {scenario.shape[0]}")
     with nogil:
         for row in range(rows):
-            out[row] = risk_worst(&pnl[row, 0], n, &index)
+            losses[row] = risk_worst(values + row * n, n, &index)
             scenario[row] = index
+
+
+def tail_losses(cnp.ndarray pnl not None, double level, cnp.ndarray out not None, int32_t[::1] code not None):
+    """Fill every row of `out` with upper, lower, interpolated value at risk and expected shortfall of that row of `pnl`.
+
+    `code` is 0, or -4 (and NaN in `out`) where a P&L is not finite.
+    """
+    cdef Py_ssize_t row, rows = row_count(pnl)
+    cdef int n = <int>pnl.shape[1]
+    cdef double* values = filled(pnl, "pnl", rows * n)
+    cdef loss_t* losses = <loss_t*>filled(out, "out", 4 * rows)
+    cdef tail_t tail = tail_of(level, n)
+    cdef double* scratch
+    if code.shape[0] != rows:
+        raise ShapeError(f"code must hold {rows} values, had {code.shape[0]}")
+    scratch = <double*>malloc(risk_scratch(n) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError(f"no memory for {n} scenarios")
+    with nogil:
+        for row in range(rows):
+            code[row] = risk_losses(values + row * n, n, &tail, scratch, &losses[row])
+    free(scratch)
+
+
+def tail_loss(cnp.ndarray pnl not None, double level):
+    """Upper, lower, interpolated value at risk and expected shortfall of one vector; all NaN if a P&L is not finite."""
+    cdef Py_ssize_t length = cnp.PyArray_SIZE(pnl)
+    cdef int n = scenario_count(length)
+    cdef double* values = filled(pnl, "pnl", length)
+    cdef tail_t tail = tail_of(level, n)
+    cdef loss_t loss
+    cdef double* scratch = <double*>malloc(risk_scratch(n) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError(f"no memory for {n} scenarios")
+    risk_losses(values, n, &tail, scratch, &loss)
+    free(scratch)
+    return loss.upper, loss.lower, loss.interpolated, loss.shortfall
+
+
+def tail_ranks(double level, Py_ssize_t scenarios):
+    """Scenarios in the tail, and the ranks of the upper and of the lower value at risk, counted from the worst."""
+    cdef tail_t tail = tail_of(level, scenario_count(scenarios))
+    return tail.count, tail.upper, tail.lower
+
+
+def weighted_losses(cnp.ndarray pnl not None, cnp.ndarray probability not None, double level,
+                    cnp.ndarray out not None, int32_t[::1] code not None):
+    """As `tail_losses` with one probability per scenario; the interpolated value at risk is NaN."""
+    cdef Py_ssize_t row, rows = row_count(pnl)
+    cdef int n = <int>pnl.shape[1]
+    cdef double* values = filled(pnl, "pnl", rows * n)
+    cdef double* weight = filled(probability, "probability", n)
+    cdef loss_t* losses = <loss_t*>filled(out, "out", 4 * rows)
+    cdef int* order
+    tail_of(level, n)
+    if code.shape[0] != rows:
+        raise ShapeError(f"code must hold {rows} values, had {code.shape[0]}")
+    order = <int*>malloc(2 * <size_t>n * sizeof(int))
+    if order == NULL:
+        raise MemoryError(f"no memory for {n} scenarios")
+    with nogil:
+        for row in range(rows):
+            code[row] = risk_order(values + row * n, n, order, order + n)
+            if code[row] == MC_OK:
+                risk_weighted(values + row * n, weight, n, level, order, &losses[row])
+            else:
+                losses[row].upper = losses[row].lower = losses[row].interpolated = losses[row].shortfall = NAN
+    free(order)
+
+
+def spectral_losses(cnp.ndarray pnl not None, cnp.ndarray weight not None, cnp.ndarray out not None):
+    """Fill `out` with the sum over the sorted losses of every row, worst first, times `weight`; NaN if not finite."""
+    cdef Py_ssize_t row, rows = row_count(pnl)
+    cdef int n = <int>pnl.shape[1]
+    cdef double* values = filled(pnl, "pnl", rows * n)
+    cdef double* weights = filled(weight, "weight", n)
+    cdef double* losses = filled(out, "out", rows)
+    cdef double* scratch = <double*>malloc(risk_scratch(n) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError(f"no memory for {n} scenarios")
+    with nogil:
+        for row in range(rows):
+            losses[row] = risk_spectral(values + row * n, weights, n, scratch)
+    free(scratch)
+
+
+def scenario_orders(cnp.ndarray pnl not None, int32_t[:, ::1] out not None, int32_t[::1] code not None):
+    """Fill every row of `out` with the scenarios of that row of `pnl`, worst first, ties in their given order."""
+    cdef Py_ssize_t row, rows = row_count(pnl)
+    cdef int n = <int>pnl.shape[1]
+    cdef double* values = filled(pnl, "pnl", rows * n)
+    cdef int* spare
+    if out.shape[0] != rows or out.shape[1] != n or code.shape[0] != rows:
+        raise ShapeError(f"out must have shape {rows, n} and code {rows} values, had {out.shape[0], out.shape[1]} and "
+                         f"{code.shape[0]}")
+    spare = <int*>malloc(<size_t>n * sizeof(int))
+    if spare == NULL:
+        raise MemoryError(f"no memory for {n} scenarios")
+    with nogil:
+        for row in range(rows):
+            code[row] = risk_order(values + row * n, n, <int*>&out[row, 0], spare)
+    free(spare)
+
+
+def sparse_pnl(const int64_t[::1] start not None, const int32_t[::1] instrument not None,
+               const double[::1] quantity not None, const double[:, ::1] risk not None, double[:, ::1] out not None):
+    """Fill `out` (rows, scenarios) with the sum over the slots of a row, in slot order, of quantity times risk.
+
+    Slots ``start[row] .. start[row + 1] - 1`` belong to a row; `risk` is (instruments, scenarios).
+    """
+    cdef Py_ssize_t row, rows = out.shape[0], slots = instrument.shape[0], slot
+    cdef Py_ssize_t scenarios = risk.shape[1], at, width
+    cdef int32_t instruments = <int32_t>risk.shape[0]
+    cdef double* block
+    if start.shape[0] != rows + 1 or quantity.shape[0] != slots or out.shape[1] != scenarios:
+        raise ShapeError("start must have rows + 1 values, quantity one per slot and out the scenarios of risk, had "
+                         f"{start.shape[0]} for {rows} rows, {quantity.shape[0]} for {slots} slots and {out.shape[1]}")
+    if start[0] != 0 or start[rows] != slots:
+        raise ShapeError(f"start must run from 0 to {slots}, ran from {start[0]} to {start[rows]}")
+    for row in range(rows):
+        if start[row] > start[row + 1]:
+            raise ShapeError(f"start must not fall, fell from {start[row]} to {start[row + 1]} at row {row}")
+    for slot in range(slots):
+        if instrument[slot] < 0 or instrument[slot] >= instruments:
+            raise RangeError(f"instrument must be in [0, {instruments}), was {instrument[slot]} at slot {slot}")
+    if rows == 0 or scenarios == 0:
+        return
+    block = <double*>malloc((256 * <size_t>instruments + 1) * sizeof(double))
+    if block == NULL:
+        raise MemoryError(f"no memory for {instruments} instruments")
+    with nogil:
+        # A packed block of scenarios of every instrument stays in the second cache for all rows.
+        for at in range(0, scenarios, 256):
+            width = min(<Py_ssize_t>256, scenarios - at)
+            for slot in range(instruments):
+                memcpy(block + 256 * slot, &risk[slot, at], width * sizeof(double))
+            for row in range(rows):
+                slot = start[row]
+                mc_sparse_block(&instrument[slot], &quantity[slot], <int>(start[row + 1] - slot), block, 256, <int>width,
+                                &out[row, at])
+    free(block)

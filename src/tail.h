@@ -1,0 +1,231 @@
+/* tail.h: lane minima and compression of a vector, exact on every instruction set (no rounding happens here). */
+#ifndef MC_TAIL_H
+#define MC_TAIL_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#if defined(__AVX512F__) || defined(__AVX__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/* min(x, m) is `x < m ? x : m`, the rule of the processor's own instruction: a NaN on the left leaves m. */
+#if defined(__AVX512F__)
+#define MC_LANES 8
+typedef __m512d mc_lanes;
+#define MC_LOAD(p) _mm512_loadu_pd(p)
+#define MC_STORE(p, v) _mm512_storeu_pd(p, v)
+#define MC_MIN(x, m) _mm512_min_pd(x, m)
+#define MC_ADD(a, b) _mm512_add_pd(a, b)
+#define MC_SUB(a, b) _mm512_sub_pd(a, b)
+#define MC_MUL(a, b) _mm512_mul_pd(a, b)
+#define MC_SPREAD(a) _mm512_set1_pd(a)
+#elif defined(__AVX__)
+#define MC_LANES 4
+typedef __m256d mc_lanes;
+#define MC_LOAD(p) _mm256_loadu_pd(p)
+#define MC_STORE(p, v) _mm256_storeu_pd(p, v)
+#define MC_MIN(x, m) _mm256_min_pd(x, m)
+#define MC_ADD(a, b) _mm256_add_pd(a, b)
+#define MC_SUB(a, b) _mm256_sub_pd(a, b)
+#define MC_MUL(a, b) _mm256_mul_pd(a, b)
+#define MC_SPREAD(a) _mm256_set1_pd(a)
+#elif defined(__SSE2__)
+#define MC_LANES 2
+typedef __m128d mc_lanes;
+#define MC_LOAD(p) _mm_loadu_pd(p)
+#define MC_STORE(p, v) _mm_storeu_pd(p, v)
+#define MC_MIN(x, m) _mm_min_pd(x, m)
+#define MC_ADD(a, b) _mm_add_pd(a, b)
+#define MC_SUB(a, b) _mm_sub_pd(a, b)
+#define MC_MUL(a, b) _mm_mul_pd(a, b)
+#define MC_SPREAD(a) _mm_set1_pd(a)
+#else
+#define MC_LANES 1
+typedef double mc_lanes;
+#define MC_LOAD(p) (*(p))
+#define MC_STORE(p, v) (*(p) = (v))
+#define MC_MIN(x, m) ((x) < (m) ? (x) : (m))
+#define MC_ADD(a, b) ((a) + (b))
+#define MC_SUB(a, b) ((a) - (b))
+#define MC_MUL(a, b) ((a) * (b))
+#define MC_SPREAD(a) (a)
+#endif
+
+#define MC_BLOCK 32                       /* lanes of one pass, kept in registers */
+#define MC_HELD (MC_BLOCK / MC_LANES)
+
+/* minima[j] = least of x[j], x[j + lanes], ...; `lanes` is a multiple of 32, n >= lanes.
+ * Returns 0.0 when every x is finite, NaN otherwise (x - x is zero only for the finite). */
+static inline double mc_lane_minima(const double *x, int n, int lanes, double *minima)
+{
+    const int whole = n - n % lanes;
+    double health = 0.0, parts[MC_LANES];
+    for (int block = 0; block < lanes; block += MC_BLOCK) {
+        mc_lanes least[MC_HELD], sound[MC_HELD], sum;
+        for (int k = 0; k < MC_HELD; k++) {
+            least[k] = MC_LOAD(x + block + k * MC_LANES);
+            sound[k] = MC_SUB(least[k], least[k]);
+        }
+        for (int i = lanes; i < whole; i += lanes)
+            for (int k = 0; k < MC_HELD; k++) {
+                const mc_lanes value = MC_LOAD(x + i + block + k * MC_LANES);
+                least[k] = MC_MIN(value, least[k]);
+                sound[k] = MC_ADD(sound[k], MC_SUB(value, value));
+            }
+        sum = sound[0];
+        for (int k = 1; k < MC_HELD; k++)
+            sum = MC_ADD(sum, sound[k]);
+        MC_STORE(parts, sum);
+        for (int k = 0; k < MC_LANES; k++)
+            health += parts[k];
+        for (int k = 0; k < MC_HELD; k++)
+            MC_STORE(minima + block + k * MC_LANES, least[k]);
+    }
+    for (int i = whole; i < n; i++) {
+        double *least = minima + (i - whole);
+        *least = x[i] < *least ? x[i] : *least;
+        health += x[i] - x[i];
+    }
+    return health;
+}
+
+/* Copy every x <= bound to `out`, in order, and return their number; `out` has room for n + 8. */
+static inline int mc_keep_below(const double *x, int n, double bound, double *out)
+{
+    int kept = 0, i = 0;
+#if defined(__AVX512F__)
+    const __m512d limit = _mm512_set1_pd(bound);
+    for (; i + 16 <= n; i += 16) {
+        const __m512d low = _mm512_loadu_pd(x + i), high = _mm512_loadu_pd(x + i + 8);
+        const __mmask8 a = _mm512_cmp_pd_mask(low, limit, _CMP_LE_OQ), b = _mm512_cmp_pd_mask(high, limit, _CMP_LE_OQ);
+        if (a | b) {
+            _mm512_storeu_pd(out + kept, _mm512_maskz_compress_pd(a, low));
+            kept += __builtin_popcount(a);
+            _mm512_storeu_pd(out + kept, _mm512_maskz_compress_pd(b, high));
+            kept += __builtin_popcount(b);
+        }
+    }
+#else
+    for (; i + 8 <= n; i += 8) {
+        int any = 0;
+        for (int k = 0; k < 8; k++)
+            any |= x[i + k] <= bound;
+        if (any)
+            for (int k = 0; k < 8; k++) {
+                out[kept] = x[i + k];
+                kept += x[i + k] <= bound;
+            }
+    }
+#endif
+    for (; i < n; i++) {
+        out[kept] = x[i];
+        kept += x[i] <= bound;
+    }
+    return kept;
+}
+
+/* Copy the n values of x to `out` in rising order by counting, for each, what stands before it; equal values keep
+ * their order.  Quadratic, without one branch: faster than a sort up to about 200 values. */
+static inline void mc_rank_sort(const double *restrict x, int n, double *restrict out)
+{
+    for (int i = 0; i < n; i++) {
+        const double value = x[i];
+        long long before = 0;
+        for (int j = 0; j < i; j++)
+            before += x[j] <= value;
+        for (int j = i + 1; j < n; j++)
+            before += x[j] < value;
+        out[before] = value;
+    }
+}
+
+/* Least of x[0..n), n >= 1; health as above. */
+static inline double mc_least(const double *x, int n, double *health)
+{
+    double least = x[0], sum = 0.0;
+    int i = 0;
+    if (n >= MC_LANES && MC_LANES > 1) {
+        mc_lanes low[4], sound[4];
+        double parts[MC_LANES];
+        (void)parts;
+        for (int k = 0; k < 4; k++) {
+            low[k] = MC_LOAD(x);
+            sound[k] = MC_SUB(low[k], low[k]);
+        }
+        for (; i + 4 * MC_LANES <= n; i += 4 * MC_LANES)
+            for (int k = 0; k < 4; k++) {
+                const mc_lanes value = MC_LOAD(x + i + k * MC_LANES);
+                low[k] = MC_MIN(value, low[k]);
+                sound[k] = MC_ADD(sound[k], MC_SUB(value, value));
+            }
+        for (; i + MC_LANES <= n; i += MC_LANES) {
+            const mc_lanes value = MC_LOAD(x + i);
+            low[0] = MC_MIN(value, low[0]);
+            sound[0] = MC_ADD(sound[0], MC_SUB(value, value));
+        }
+        low[0] = MC_MIN(MC_MIN(low[0], low[1]), MC_MIN(low[2], low[3]));
+        sound[0] = MC_ADD(MC_ADD(sound[0], sound[1]), MC_ADD(sound[2], sound[3]));
+#if defined(__AVX512F__)
+        least = _mm512_reduce_min_pd(low[0]);  /* exact in any order, and so is a sum of zeros */
+        sum = _mm512_reduce_add_pd(sound[0]);
+#else
+        MC_STORE(parts, low[0]);
+        for (int k = 0; k < MC_LANES; k++)
+            least = parts[k] < least ? parts[k] : least;
+        MC_STORE(parts, sound[0]);
+        for (int k = 0; k < MC_LANES; k++)
+            sum += parts[k];
+#endif
+    }
+    for (; i < n; i++) {
+        least = x[i] < least ? x[i] : least;
+        sum += x[i] - x[i];
+    }
+    *health = sum;
+    return least;
+}
+
+/* out[s] = sum over the slots, in their order, of quantity times risk[instrument * stride + s].  Eight vectors of sums
+ * stay in registers over the slots of a row; each sum is the same chain of products and additions at every width. */
+static inline void mc_sparse_block(const int32_t *instrument, const double *quantity, int count, const double *risk,
+                                   ptrdiff_t stride, int width, double *out)
+{
+    int s = 0;
+    for (; s + 8 * MC_LANES <= width; s += 8 * MC_LANES) {
+        mc_lanes sum[8];
+        for (int k = 0; k < 8; k++)
+            sum[k] = MC_SPREAD(0.0);
+        for (int slot = 0; slot < count; slot++) {
+            const double *unit = risk + instrument[slot] * stride + s;
+            const mc_lanes q = MC_SPREAD(quantity[slot]);
+            for (int k = 0; k < 8; k++)
+                sum[k] = MC_ADD(sum[k], MC_MUL(q, MC_LOAD(unit + k * MC_LANES)));
+        }
+        for (int k = 0; k < 8; k++)
+            MC_STORE(out + s + k * MC_LANES, sum[k]);
+    }
+    for (; s < width; s++) {
+        double sum = 0.0;
+        for (int slot = 0; slot < count; slot++)
+            sum += quantity[slot] * risk[instrument[slot] * stride + s];
+        out[s] = sum;
+    }
+}
+
+/* First i with x[i] == value, for a value that x is known to hold. */
+static inline int mc_find(const double *x, int n, double value)
+{
+    int i = 0;
+#if defined(__AVX512F__)
+    const __m512d wanted = _mm512_set1_pd(value);
+    for (; i + 8 <= n; i += 8)
+        if (_mm512_cmp_pd_mask(_mm512_loadu_pd(x + i), wanted, _CMP_EQ_OQ))
+            break;
+#endif
+    while (i < n - 1 && x[i] != value)
+        i++;
+    return i;
+}
+
+#endif
