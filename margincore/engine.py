@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from margincore.account import Account
 from margincore.columns import MarketColumns
-from margincore.contracts import Contract, Contracts, Derivative, Future, Option, Perpetual, Spot
+from margincore.contracts import Contract, Contracts, Option, Spot
 from margincore.errors import MissingDataError, RangeError, UnknownInstrument
+from margincore.events import funding_amount, settlements
 from margincore.kernels.margin import MarginBook
 from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
@@ -292,12 +293,7 @@ class Engine:
         """
         amounts = {}
         for symbol, rate in rates.items():
-            item = self.tradable(symbol)
-            if not isinstance(item, Perpetual):
-                raise RangeError(f"rates must name perpetuals, named {symbol!r}")
-            mark = self.mark(symbol)
-            value = item.multiplier / mark if item.inverse else item.multiplier * mark
-            amounts[self.contracts.column[symbol]] = number(f"rates[{symbol!r}]", rate, above=-1.0, below=1.0) * value
+            amounts[self.contracts.column_of(symbol)] = funding_amount(self.tradable(symbol), rate, self.mark(symbol))
         for column, amount in amounts.items():
             self.book.fund(column, amount)
 
@@ -311,25 +307,10 @@ class Engine:
             underlying, which settles everything of it that expires then.
         expiry_ns : int, optional
         """
-        items: dict[str, tuple[Derivative, float]] = {}
-        for name, price in prices.items():
-            price = number(f"prices[{name!r}]", price, above=0.0)
-            if expiry_ns is None:
-                members: list[Contract] = [self.tradable(name)]
-            else:
-                members = [item for item in self.contracts.derivatives if not isinstance(item, Perpetual)
-                           and item.underlying == name and item.expiry_ns == expiry_ns
-                           and item.symbol not in self.settled]
-                if not members:
-                    raise UnknownInstrument(f"prices must name an underlying with contracts expiring at {expiry_ns}, "
-                                            f"named {name!r}")
-            for item in members:
-                if not isinstance(item, (Future, Option)):
-                    raise RangeError(f"prices must name futures and options, named {item.symbol!r}")
-                items[item.symbol] = item, price
+        items = settlements(self.contracts, self.settled, prices, expiry_ns)
         settled = 0
-        for symbol, (item, price) in items.items():
-            settled += self.book.settle(self.contracts.column[symbol], _settlement_value(item, price))
+        for symbol, value in items.items():
+            settled += self.book.settle(self.contracts.column[symbol], value)
             self.settled.add(symbol)
             self.fast_column.pop(symbol, None)
         return settled
@@ -386,14 +367,6 @@ def _table(plan: MarginPlan) -> tuple[Any, ...]:
     contracts = plan.contracts
     return (len(contracts.assets), plan.rank, contracts.settle, contracts.kind, contracts.multiplier,
             contracts.inverse)
-
-
-def _settlement_value(item: Derivative, price: float) -> float:
-    """Settlement price of a future; payoff per unit of an option, in its settlement asset."""
-    if not isinstance(item, Option):
-        return price
-    payoff = max(price - item.strike, 0.0) if item.right == 1 else max(item.strike - price, 0.0)
-    return payoff / price if item.inverse else payoff
 
 
 def _over_ranges(size: int, threads: int, work: Any) -> None:
