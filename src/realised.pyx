@@ -18,6 +18,7 @@ cnp.import_array()
 cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
     double vm_log_ratio(double a, double b)
+    double vm_pow(double x, double y)
 
 cdef double LN2 = 0.69314718055994530942
 cdef enum:
@@ -185,6 +186,13 @@ def remaining_weight(double elapsed, double half_life):
     if half_life == 0.0:
         return 0.0 if elapsed > 0.0 else 1.0
     return vm_exp(-LN2 * (elapsed / half_life))
+
+
+def compounded(double factor, double elapsed):
+    """factor^elapsed for a positive factor: what a change per day has become after `elapsed` days."""
+    if not (factor > 0.0 and elapsed >= 0.0):
+        raise RangeError(f"factor must be above 0 and elapsed at least 0, were {factor!r} and {elapsed!r}")
+    return vm_pow(factor, elapsed)
 
 
 def log_ratios(const double[::1] numerator not None, const double[::1] denominator not None,

@@ -1,8 +1,10 @@
-"""Volatility that drives margin: one file per model, realised estimators, correlation."""
+"""Volatility that drives margin: one file per model, realised estimators, correlation, control of procyclicality."""
 
 from margincore.vol import realised
+from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
 from margincore.vol.bars import Bars, previous_tick
 from margincore.vol.base import Forecast, Simulation, VolatilityModel
+from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
 from margincore.vol.correlation import covariance_to_correlation, nearest_correlation, stressed_correlation
 from margincore.vol.covariance import EwmaCovariance, EwmaCovarianceState, Shrinkage, ledoit_wolf
 from margincore.vol.ewma import Ewma
@@ -15,6 +17,8 @@ from margincore.vol.jumps import (
     jump_test,
     realised_variance,
 )
+from margincore.vol.margin_volatility import MarginVolatility
+from margincore.vol.margin_volatility_state import DataStatus, MarginVolatilityState
 
 # Every conditional model; the contract in tests/test_models.py walks this list.
 MODELS: tuple[type[VolatilityModel], ...] = (Ewma, Garch)
@@ -22,18 +26,27 @@ MODELS: tuple[type[VolatilityModel], ...] = (Ewma, Garch)
 __all__ = [
     "MODELS",
     "Bars",
+    "Buffer",
+    "DataStatus",
     "Ewma",
     "EwmaCovariance",
     "EwmaCovarianceState",
     "Forecast",
     "Garch",
     "JumpTest",
+    "LookbackFloor",
+    "MarginVolatility",
+    "MarginVolatilityState",
+    "MaxBlend",
     "Normal",
+    "RegimeBlend",
     "Shrinkage",
     "Simulation",
     "SkewT",
+    "StressedWeight",
     "StudentT",
     "VolatilityModel",
+    "WeightedBlend",
     "bipower",
     "bipower_variation",
     "covariance_to_correlation",
