@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reference import margin_volatility as reference
 
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
+from margincore.scenarios import sigma_grid
 from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
 from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
 from margincore.vol.ewma import Ewma
@@ -268,6 +269,14 @@ def test_resolve_gives_every_underlying_its_scale():
         assert found[name] == model.filter(history[name], implied=implied)[-1]
     assert np.isnan(EVERYTHING.resolve(history, age_days={"ETH": 10.0})["ETH"])
     assert model.resolve(history, age_days=10.0)["ETH"] == model.resolve(history)["ETH"]
+
+
+def test_resolved_volatility_scales_a_scenario_grid():
+    scale = MarginVolatility().resolve({"BTC": returns(400, 14), "ETH": returns(300, 15)})
+    scenarios = sigma_grid(spot=[-1.0, 0.0, 1.0], volatility=["same"], horizon_days=1.0, sigma_annual=scale)
+    assert len(scenarios) == 3
+    with pytest.raises(MarginError, match="ETH"):
+        sigma_grid(spot=[-1.0], volatility=["same"], horizon_days=1.0, sigma_annual={**scale, "ETH": np.nan})
 
 
 def test_any_model_of_returns_may_drive():
