@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -13,6 +13,10 @@ import numpy as np
 from margincore.columns import CROSSED, EXPIRED, MISSING, STALE, MarketColumns, Smile
 from margincore.contracts import FUTURE, OPTION, PERPETUAL, Contracts
 from margincore.errors import NotFiniteError, RangeError
+from margincore.io.ccxt import feed_from_ccxt
+from margincore.io.deribit import feed_from_deribit
+from margincore.io.frames import feed_from_arrays, feed_from_frame
+from margincore.io.tardis import feed_from_tardis
 from margincore.kernels import reval, scenario
 from margincore.ladder import Ladder, ladder
 from margincore.units import DAYS_PER_YEAR, NS_PER_DAY, Floats, integer, number
@@ -142,6 +146,76 @@ class MarketState:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
         return _restore, (plain,)
+
+    @classmethod
+    def from_deribit(cls, rows: Any, *, now_ns: int | None = None, spot: Mapping[str, float] | None = None,
+                     volatility_unit: str = "auto") -> MarketState:
+        """A market from rows of Deribit: book summaries, tickers, order books, chain files, mixed at will.
+
+        Parameters
+        ----------
+        rows : sequence of mapping, table, or response of the venue
+        now_ns : int, optional
+            Time of the market; that of the latest row when omitted.
+        spot : mapping of str to float, optional
+            Prices that the rows do not carry, or that overrule them; USD, USDC and USDT are 1 unless given.
+        volatility_unit : {"auto", "percent", "fraction"}
+            Percent on the wire, fractions in some files; "auto" takes a median of 5 and more for percent.
+
+        Returns
+        -------
+        MarketState
+            What a row lacks or garbles is missing.
+        """
+        return cls(**feed_from_deribit(rows, now_ns=now_ns, spot=spot, volatility_unit=volatility_unit))
+
+    @classmethod
+    def from_ccxt(cls, tickers: Any, greeks: Any = None, *, order_books: Any = None, funding_rates: Any = None,
+                  markets: Any = None, now_ns: int | None = None, spot: Mapping[str, float] | None = None,
+                  volatility_unit: str = "auto") -> MarketState:
+        """A market from ccxt's unified dictionaries, by symbol or as lists.
+
+        Parameters
+        ----------
+        tickers, greeks, order_books, funding_rates : mapping or sequence of dict, optional
+            As ``fetch_tickers``, ``fetch_all_greeks``, ``fetch_order_book`` and ``fetch_funding_rates`` give them.
+        markets : mapping or sequence of dict, optional
+            Unified markets, for symbols that do not tell their contract.
+        now_ns, spot, volatility_unit
+            As in `from_deribit`.
+        """
+        return cls(**feed_from_ccxt(tickers, greeks, order_books=order_books, funding_rates=funding_rates,
+                                    markets=markets, now_ns=now_ns, spot=spot, volatility_unit=volatility_unit))
+
+    @classmethod
+    def from_tardis(cls, rows: Any, *, now_ns: int | None = None, spot: Mapping[str, float] | None = None,
+                    volatility_unit: str = "auto") -> MarketState:
+        """A market from rows of Tardis options_chain and derivative_ticker files; parameters as in `from_deribit`.
+
+        Without an index in the rows or in `spot`, the underlying's price at the nearest expiry stands in for it.
+        """
+        return cls(**feed_from_tardis(rows, now_ns=now_ns, spot=spot, volatility_unit=volatility_unit))
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, now_ns: int, spot: Mapping[str, float], **others: Any) -> MarketState:
+        """A market from a table with a row per symbol: pandas, polars, pyarrow, a mapping of columns, or rows.
+
+        Parameters
+        ----------
+        frame : table
+            Column `symbol`, and any of `mark`, `volatility`, `bid`, `ask`, `depth`, `funding`, `observed_ns`.
+        now_ns, spot, others
+            As in `MarketState`.
+        """
+        return cls(now_ns=now_ns, spot=spot, **{**others, **feed_from_frame(frame)})
+
+    @classmethod
+    def from_arrays(cls, symbols: Sequence[str], *, now_ns: int, spot: Mapping[str, float], mark: Any = None,
+                    volatility: Any = None, bid: Any = None, ask: Any = None, depth: Any = None,
+                    funding: Any = None, **others: Any) -> MarketState:
+        """A market from arrays, each as long as `symbols`, NaN where missing; the rest as in `MarketState`."""
+        arrays = {"mark": mark, "volatility": volatility, "bid": bid, "ask": ask, "depth": depth, "funding": funding}
+        return cls(now_ns=now_ns, spot=spot, **{**others, **feed_from_arrays(symbols, arrays)})
 
     def quote(self, symbol: str) -> tuple[float, float]:
         """Best bid and ask of a symbol, NaN where there is none; from the ladder where no quote was given."""
