@@ -11,8 +11,14 @@ from margincore.units import Right, Side, Status, days, utc, years
 if TYPE_CHECKING:
     from margincore.account import Account
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
+    from margincore.chain import load_chain
     from margincore.collateral import Flat
     from margincore.engine import Engine
+    from margincore.example import example_market
+    from margincore.io.ccxt import contracts_from_ccxt
+    from margincore.io.deribit import contracts_from_deribit
+    from margincore.io.frames import contracts_from_frame
+    from margincore.io.tardis import contracts_from_tardis
     from margincore.ladder import Ladder
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
@@ -73,12 +79,18 @@ __all__ = [
     "WhatIf",
     "Worst",
     "bankruptcy_price",
+    "contracts_from_ccxt",
+    "contracts_from_deribit",
+    "contracts_from_frame",
+    "contracts_from_tardis",
     "days",
+    "example_market",
     "expected_shortfall",
     "from_moves",
     "get_include",
     "grid",
     "liquidation_price",
+    "load_chain",
     "portfolio_losses",
     "portfolio_pnl",
     "position_prices",
@@ -122,10 +134,16 @@ _LATE = {
     "WhatIf": "margincore.report",
     "Worst": "margincore.measure",
     "bankruptcy_price": "margincore.liquidation",
+    "contracts_from_ccxt": "margincore.io.ccxt",
+    "contracts_from_deribit": "margincore.io.deribit",
+    "contracts_from_frame": "margincore.io.frames",
+    "contracts_from_tardis": "margincore.io.tardis",
+    "example_market": "margincore.example",
     "expected_shortfall": "margincore.tail",
     "from_moves": "margincore.scenarios",
     "grid": "margincore.scenarios",
     "liquidation_price": "margincore.liquidation",
+    "load_chain": "margincore.chain",
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",

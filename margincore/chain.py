@@ -39,7 +39,7 @@ def read_rows(path: str | Path) -> Any:
         with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
             return list(csv.DictReader(stream)) if name.endswith(".csv") else json.load(stream)
     except (OSError, ValueError) as error:
-        raise RangeError(f"path must hold readable {name.rpartition('.')[2]}, {str(file)!r} does not: {error}") from None
+        raise RangeError(f"path must be readable as its ending says, {str(file)!r} is not: {error}") from None
 
 
 def snapshots(rows: Iterable[Row]) -> list[list[Row]]:

@@ -274,7 +274,8 @@ def test_ccxt_traps():
 TARDIS = {"exchange": "deribit", "symbol": "BTC-27MAR26-60000-C", "timestamp": str(NOW_MS * 1000), "type": "call",
           "local_timestamp": str(NOW_MS * 1000 + 9), "strike_price": "60000", "expiration": str(EXPIRY // 1000),
           "open_interest": "5", "last_price": "", "bid_price": "0.07", "bid_amount": "3", "bid_iv": "60",
-          "ask_price": "", "ask_amount": "", "ask_iv": "", "mark_price": "0.0712", "mark_iv": "60.86", "underlying_price": "61500.5",
+          "ask_price": "", "ask_amount": "", "ask_iv": "", "mark_price": "0.0712", "mark_iv": "60.86",
+          "underlying_price": "61500.5",
           "underlying_index": "SYN.BTC-27MAR26", "delta": "0.5", "gamma": "", "vega": "", "theta": "", "rho": ""}
 
 

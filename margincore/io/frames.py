@@ -76,6 +76,6 @@ def feed_from_arrays(symbols: Sequence[str], arrays: Mapping[str, Any]) -> dict[
             continue
         array = np.asarray(values)
         if array.dtype.kind not in "fiu" or array.shape != (len(symbols),):
-            raise ShapeError(f"{name} must hold {len(symbols)} numbers, had dtype {array.dtype} and shape {array.shape}")
+            raise ShapeError(f"{name} must hold {len(symbols)} numbers, had {array.dtype} of shape {array.shape}")
         columns[name] = dict(zip(symbols, array.tolist(), strict=True))
     return columns

@@ -1,4 +1,4 @@
-"""Rows of any feed, and what is collected from them: whatever a feed lacks or garbles becomes missing, never an error."""
+"""Rows of any feed, and what is collected from them: what a feed lacks or garbles becomes missing, never an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from margincore.units import choice
 Row: TypeAlias = Mapping[str, Any]
 ENVELOPES = ("payload", "result", "params", "data", "list")
 UNITS = ("auto", "percent", "fraction")
-# A chain whose median volatility is at least this is in percent: 5 % a year is too calm and 500 % too wild to be either.
+# A chain whose median volatility is at least this is in percent: 5 % a year is too calm, 500 % too wild.
 PERCENT_FROM = 5.0
 # Quote currencies that count as one unit of base unless the caller gives their price.
 UNIT_QUOTES = ("USD", "USDC", "USDT")
