@@ -39,7 +39,8 @@ SCENARIO = mc.ScenarioMargin(scenarios=GRID, addons=[mc.ShortOptionFloor(0.01), 
                              collateral={"USDC": 0.0, "BTC": 0.05})
 MODELS = {
     "scenario": SCENARIO,
-    "shocked": mc.ScenarioMargin(scenarios=GRID, conversion="shocked", shocked_assets=["BTC"], offset_sets=[("BTC", "ETH")],
+    "shocked": mc.ScenarioMargin(scenarios=GRID, conversion="shocked", shocked_assets=["BTC"],
+                                 offset_sets=[("BTC", "ETH")],
                                  gain_kept=0.6),
     "tiers": mc.TieredMargin(TIERS, collateral={"USDC": 0.0, "BTC": 0.05}),
 }
