@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from margincore.account import Account
 from margincore.columns import MarketColumns
-from margincore.contracts import Contract, Contracts, Option, Spot
+from margincore.contracts import Contract, Contracts, Future, Option, Spot
 from margincore.errors import MissingDataError, RangeError, UnknownInstrument
 from margincore.events import funding_amount, settlements
 from margincore.kernels.margin import MarginBook
@@ -42,8 +42,8 @@ class Engine:
         Oldest input of the market that counts; an older one makes the accounts that hold it UNKNOWN.
     """
 
-    __slots__ = ("_isolated", "_named", "_names", "_scratch", "age_max_ns", "base", "book", "columns", "contracts",
-                 "fast_column", "market", "model", "plan", "settled")
+    __slots__ = ("_expiring", "_isolated", "_named", "_names", "_scratch", "age_max_ns", "base", "book", "columns",
+                 "contracts", "fast_column", "market", "model", "plan", "settled")
 
     def __init__(self, contracts: Contracts, model: MarginModel, *, base: str = "USD", accounts: int = 1_000,
                  positions: int = 16, age_max_ns: int | None = None) -> None:
@@ -65,7 +65,7 @@ class Engine:
         self.market: MarketState | None = None
         self.columns: MarketColumns | None = None
         self.settled: set[str] = set()
-        self.fast_column = {item.symbol: contracts.column[item.symbol] for item in contracts.derivatives}
+        self._list()
         self._names: dict[int, str] = {}
         self._named: dict[str, int] = {}
         self._isolated: dict[int, str] = {}
@@ -96,6 +96,9 @@ class Engine:
         columns = market.resolve(self.contracts, age_max_ns=self.age_max_ns)
         self.book.set_market(*self.plan.tick(columns))
         self.market, self.columns = market, columns
+        for symbol in [s for s, at in self._expiring.items() if at <= market.now_ns]:
+            del self._expiring[symbol]
+            self.fast_column.pop(symbol, None)
 
     def mark(self, symbol: str) -> float:
         """Mark of a derivative, or price of a pair, in its own units."""
@@ -179,8 +182,8 @@ class Engine:
     def rows(self) -> npt.NDArray[np.int64]:
         """Row numbers of the open accounts, ascending."""
         rows = self.book.open_rows()
-        rows = rows[rows != self._scratch]
-        return rows
+        listed: npt.NDArray[np.int64] = rows[rows != self._scratch]
+        return listed
 
     def name_of(self, row: int) -> str:
         """Name of the account in a row; rows that were loaded in bulk are called by their number."""
@@ -338,9 +341,15 @@ class Engine:
         self.book.forget_market()
         self.contracts, self.plan, self.columns = contracts, plan, None
         self.settled = set()
-        self.fast_column = {item.symbol: contracts.column[item.symbol] for item in contracts.derivatives}
+        self._list()
 
     # ---- inside
+
+    def _list(self) -> None:
+        """Columns that can be traded, and when they expire."""
+        self.fast_column = {item.symbol: self.contracts.column[item.symbol] for item in self.contracts.derivatives}
+        self._expiring = {item.symbol: item.expiry_ns for item in self.contracts.derivatives
+                          if isinstance(item, (Future, Option))}
 
     def derivative(self, symbol: str) -> int:
         """Column of a derivative that can be traded."""
@@ -355,6 +364,9 @@ class Engine:
             raise UnknownInstrument(f"symbol must be one of these contracts, was {symbol!r}")
         if symbol in self.settled:
             raise UnknownInstrument(f"symbol must not be settled, {symbol!r} was")
+        expiry_ns = getattr(item, "expiry_ns", None)
+        if expiry_ns is not None and self.market is not None and expiry_ns <= self.market.now_ns:
+            raise RangeError(f"symbol must not have expired, {symbol!r} did at {expiry_ns}, now is {self.market.now_ns}")
         return item
 
     def check_isolated(self, row: int, symbol: str) -> None:

@@ -327,6 +327,19 @@ def test_settlement_pays_and_frees_the_columns():
     assert account.position("ETH-PERP") == 1.0
 
 
+def test_an_expired_contract_is_unknown_until_settled_and_cannot_be_traded():
+    account = funded()
+    account.trade("C100", 1.0, price=4_000.0)
+    account.engine.update(dataclasses.replace(MARKET, now_ns=EXPIRY + 1))
+    assert account.status is mc.Status.UNKNOWN
+    for call in (account.trade, account.can_trade, account.what_if):
+        with pytest.raises(RangeError, match="expired"):
+            call("C100", 1.0, price=4_000.0)
+    account.engine.settle({"BTC": 101_000.0}, expiry_ns=EXPIRY)
+    assert account.status is mc.Status.HEALTHY
+    assert account.balance("USDC") == 50_000.0 - 4_000.0 + 1_000.0
+
+
 def test_an_inverse_put_in_the_money_settles_in_coin():
     account = funded()
     account.trade("P90I", -1.0, price=0.02)

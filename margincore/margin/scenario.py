@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from margincore.margin.base import (
     collateral_rules,
     kept_shares,
 )
+from margincore.measure import Worst
 from margincore.scenarios import Scenarios
 from margincore.units import choice, number
 
@@ -37,6 +38,8 @@ class ScenarioMargin:
     ----------
     scenarios : Scenarios
         From `grid`, `sigma_grid` or any other builder.
+    measure : Worst
+        Reduction of the scenario profits of a set to a loss; a grid has no probabilities, so the worst it is.
     maintenance_ratio, initial_ratio : float
         Maintenance and initial margin as multiples of the requirement; initial at least maintenance.
     addons : sequence of AddOn
@@ -60,6 +63,7 @@ class ScenarioMargin:
     """
 
     scenarios: Scenarios
+    measure: Worst = field(default_factory=Worst)
     maintenance_ratio: float = 1.0
     initial_ratio: float = 1.3
     addons: Sequence[AddOn] = ()
@@ -73,6 +77,8 @@ class ScenarioMargin:
         put = object.__setattr__
         if not isinstance(self.scenarios, Scenarios):
             raise RangeError(f"scenarios must be Scenarios, was {self.scenarios!r}")
+        if not isinstance(self.measure, Worst):
+            raise RangeError(f"measure must be Worst() for a grid, was {self.measure!r}")
         put(self, "maintenance_ratio", number("maintenance_ratio", self.maintenance_ratio, above=0.0))
         put(self, "initial_ratio", number("initial_ratio", self.initial_ratio, least=self.maintenance_ratio))
         put(self, "gain_kept", number("gain_kept", self.gain_kept, least=0.0, most=1.0))
