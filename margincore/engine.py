@@ -366,7 +366,7 @@ class Engine:
             raise UnknownInstrument(f"symbol must not be settled, {symbol!r} was")
         expiry_ns = getattr(item, "expiry_ns", None)
         if expiry_ns is not None and self.market is not None and expiry_ns <= self.market.now_ns:
-            raise RangeError(f"symbol must not have expired, {symbol!r} did at {expiry_ns}, now is {self.market.now_ns}")
+            raise RangeError(f"symbol must be live, {symbol!r} expired at {expiry_ns}, it is {self.market.now_ns}")
         return item
 
     def check_isolated(self, row: int, symbol: str) -> None:
