@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 an input was wrong, 2 an account is in breach (LIQUIDATION
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import margincore as mc
-from margincore.demo import load_market, run_demo, standard_model
+from margincore.demo import liquidation_text, load_market, run_demo, standard_model
 from margincore.errors import MarginError, RangeError
 from margincore.report import MarginReport
 from margincore.units import Status
@@ -163,8 +164,8 @@ def _liquidation(arguments: argparse.Namespace) -> int:
     account = opened(arguments)
     underlyings = sorted({account.engine.contracts.by_symbol[s].underlying for s in account.portfolio.positions})
     answers = {name: account.liquidation_price(name) for name in underlyings}
-    _print(arguments, {name: answer.to_dict() for name, answer in answers.items()},
-           "\n".join(f"{name}: {answer}" for name, answer in answers.items()) or "no position")
+    _print(arguments, {name: dataclasses.asdict(answer) for name, answer in answers.items()},
+           "\n".join(liquidation_text(answer) for answer in answers.values()) or "no position")
     return _code(account.status)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 import margincore as mc
 from margincore.contracts import OPTION, PERPETUAL
+from margincore.distance import LiquidationPrice
 from margincore.units import Status
 
 POSITIONS = 10  # of each account of the large book
@@ -18,8 +20,7 @@ CHECKS = 200_000  # repetitions behind the time of one check
 
 def load_market(path: str, currency: str | None, time: str | None) -> tuple[mc.Contracts, mc.MarketState]:
     """Contracts and market of a chain file."""
-    from margincore.io import load_chain
-    return load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
+    return mc.load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
 
 
 def standard_model() -> mc.ScenarioMargin:
@@ -35,8 +36,7 @@ def standard_model() -> mc.ScenarioMargin:
 def run_demo(path: str | None, currency: str | None, at: str | None, accounts: int, as_json: bool) -> Status:
     """Run the demo on a chain file, or on a market built here; prints, and returns the status of the account."""
     if path is None:
-        from margincore.io import example_market
-        contracts, market = example_market()
+        contracts, market = mc.example_market()
         origin = ("market       built here, nothing downloaded: spot, perpetuals, a dated future, an option chain with "
                   "a smile, an order book")
     else:
@@ -58,7 +58,7 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
     timing = _timings(engine, account, hedge, model, market, accounts)
     timing["update"] = update_seconds
     if as_json:
-        print(json.dumps({"report": report.to_dict(), "liquidation": liquidation.to_dict(),
+        print(json.dumps({"report": report.to_dict(), "liquidation": dataclasses.asdict(liquidation),
                           "what_if": {"symbol": hedge, "quantity": halved, "initial": what_if.initial,
                                       "maintenance": what_if.maintenance, "allowed": what_if.allowed},
                           "seconds": timing}, indent=2))
@@ -68,16 +68,27 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
           f"repriced in {1e6 * update_seconds:,.0f} us")
     _print_positions(engine, account, report)
     print(report)
-    print(f"liquidation  {liquidation}")
+    print(f"liquidation  {liquidation_text(liquidation)}")
     print(f"\nWhat if: {'sell' if halved < 0 else 'buy'} {abs(halved):g} {hedge}, half of the future?")
     print(f"             maintenance {report.maintenance:,.0f} -> {what_if.maintenance:,.0f}, initial "
           f"{report.initial:,.0f} -> {what_if.initial:,.0f}: {'allowed' if what_if.allowed else 'refused'}, "
           f"{what_if.status} afterwards")
-    print(f"             liquidation {after.liquidation_price(underlying)}")
+    print(f"             liquidation {liquidation_text(after.liquidation_price(underlying))}")
     if what_if.maintenance > report.maintenance:
         print("             It looks like less risk, and is more: the future hedges the short calls.")
     _print_timings(timing, accounts)
     return report.status
+
+
+def liquidation_text(answer: LiquidationPrice) -> str:
+    """One line: the prices at which an account is liquidated, and how sure that is."""
+    def side(price: float | None, move: float | None, none: str) -> str:
+        return none if price is None or move is None else f"{price:,.2f} ({100.0 * move:+.2f} %)"
+
+    down = side(answer.down, answer.move_down, f"none down to {100.0 * answer.lowest:+.0f} %")
+    up = side(answer.up, answer.move_up, f"none up to {100.0 * answer.highest:+.0f} %")
+    sure = "certified" if answer.certified else "not certified"
+    return f"{answer.name} {answer.price:,.2f}: down {down}, up {up} [{answer.smile.replace('_', ' ')}, {sure}]"
 
 
 def _typical_account(engine: mc.Engine) -> tuple[mc.Account, str]:
@@ -93,7 +104,8 @@ def _typical_account(engine: mc.Engine) -> tuple[mc.Account, str]:
     if options.size == 0:
         raise mc.MarginError("market must hold live options with a volatility, held none")
     underlying = contracts.underlying[options[0]]
-    options = options[contracts.underlying[options] == underlying]
+    options = options[(contracts.underlying[options] == underlying)
+                      & (contracts.settle[options] == contracts.settle[options[0]])]
     expiry = contracts.expiry_ns[options][np.argmin(np.abs(columns.years[options] - 30 / 365))]
     chain = options[contracts.expiry_ns[options] == expiry]
     spot = float(columns.spot[underlying])
@@ -106,7 +118,8 @@ def _typical_account(engine: mc.Engine) -> tuple[mc.Account, str]:
     call, put = nearest(1, 1.08), nearest(0, 0.92)
     futures = np.flatnonzero(usable & (contracts.underlying == underlying) & (contracts.kind != OPTION)
                              & (contracts.kind != 0))
-    futures = futures[np.argsort(contracts.kind[futures] != PERPETUAL, kind="stable")]
+    other_settle = contracts.settle[futures] != contracts.settle[call]
+    futures = futures[np.lexsort((contracts.kind[futures] != PERPETUAL, other_settle))]
     hedge = int(futures[0]) if futures.size else nearest(1, 0.5)
     account = engine.open("demo-01")
     symbols = contracts.symbols
