@@ -162,6 +162,8 @@ cdef int book_reserve(book_t* book, int64_t row, int32_t extra) noexcept nogil:
         return MC_OK
     if need > ROW_SLOTS_MAX:
         return MC_ECAPACITY
+    if first + capacity == to:                 # the last row has nothing behind it: it grows where it stands
+        to = first
     capacity = 2 * capacity if 2 * capacity > need else need
     if to + capacity > book.slots_max:
         capacity = need
@@ -175,7 +177,7 @@ cdef int book_reserve(book_t* book, int64_t row, int32_t extra) noexcept nogil:
         memmove(&book.order_sell[to], &book.order_sell[first], slots * sizeof(double))
     book.start[row] = to
     book.capacity[row] = <int32_t>capacity
-    book.slots_used += capacity
+    book.slots_used = to + capacity
     return MC_OK
 
 
@@ -606,6 +608,9 @@ cdef class Book:
                         break
                 if code != MC_OK:
                     break
+                if self.c.count[row] > self.c.slots_first:      # the last row gives back what it does not need
+                    self.c.capacity[row] = self.c.count[row]
+                    self.c.slots_used = self.c.start[row] + self.c.count[row]
             if code != MC_OK:
                 for row in range(first, self.c.rows_used):
                     self.c.generation[row] -= 1

@@ -514,6 +514,15 @@ def test_capacity_is_an_error_that_changes_nothing():
     assert account.portfolio == before
 
 
+def test_a_bulk_load_takes_only_the_slots_it_needs():
+    made = mc.Engine(CONTRACTS, SCENARIO, accounts=100, positions=5)
+    columns = [CONTRACTS.column[s] for s in ("USDC", "BTC-PERP", "ETH-PERP", "BTC-27MAR", "C100")]
+    rows = made.load(np.arange(101) * 5, columns * 100, [1.0] * 500, [1_000.0] * 500)
+    assert made.book.slots_used <= 101 * 5
+    assert len(rows) == 100
+    assert made.account(int(rows[99])).portfolio.positions == made.account(int(rows[0])).portfolio.positions
+
+
 def test_no_mark_is_a_missing_datum():
     account = engine(market=dataclasses.replace(MARKET, mark={})).open("a")
     with pytest.raises(MissingDataError, match="BTC-PERP"):
