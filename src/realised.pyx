@@ -10,6 +10,7 @@ cimport numpy as cnp
 from libc.math cimport NAN
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from margincore.errors import RangeError, ShapeError
 
@@ -19,6 +20,14 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
     double vm_log_ratio(double a, double b)
     double vm_pow(double x, double y)
+
+cdef extern from *:
+    """
+    typedef double *restrict mc_column;
+    typedef const double *restrict mc_const_column;
+    """
+    ctypedef double* mc_column
+    ctypedef const double* mc_const_column
 
 cdef double LN2 = 0.69314718055994530942
 cdef enum:
@@ -75,10 +84,10 @@ cdef moments_t whole(const double* x, int64_t n) noexcept nogil:
     return total
 
 
-cdef void combine_into(double* count, double* mean, double* m2, const double* left_count, const double* left_mean,
-                       const double* left_m2, const double* right_count, const double* right_mean,
-                       const double* right_m2, int64_t n) noexcept nogil:
-    # Element-wise `combined`; the target may be the left operand, or the right one.
+cdef void combine_sparse(mc_column count, mc_column mean, mc_column m2, mc_const_column left_count,
+                         mc_const_column left_mean, mc_const_column left_m2, mc_const_column right_count,
+                         mc_const_column right_mean, mc_const_column right_m2, int64_t n) noexcept nogil:
+    # Element-wise `combined`.
     cdef int64_t i
     cdef double total, delta, weight
     for i in range(n):
@@ -90,46 +99,91 @@ cdef void combine_into(double* count, double* mean, double* m2, const double* le
         count[i] = total
 
 
-cdef void window_block(const double* x, int64_t window, int64_t windows, double* scratch, int64_t room,
-                       double* count, double* mean, double* m2) noexcept nogil:
-    # Moments of `windows` windows, the first starting at x[0]; scratch holds three rows of `room` values.
-    cdef double* level_count = scratch
-    cdef double* level_mean = scratch + room
-    cdef double* level_m2 = scratch + 2 * room
-    cdef int64_t i, bit = 1, length = windows + window - 1, at
-    cdef bint first = True
+cdef void combine_full(mc_column mean, mc_column m2, mc_const_column left_mean, mc_const_column left_m2,
+                       mc_const_column right_mean, mc_const_column right_m2, int64_t n, double left,
+                       double right) noexcept nogil:
+    # The same bits where nothing is missing: the weights are the same for every element.
+    cdef int64_t i
+    cdef double delta, weight = right / (left + right), spread = left * weight
+    for i in range(n):
+        delta = right_mean[i] - left_mean[i]
+        m2[i] = left_m2[i] + right_m2[i] + delta * delta * spread
+        mean[i] = left_mean[i] + delta * weight
+
+
+cdef struct table_t:
+    # Moments of all windows of one length that start at successive values.
+    double* count
+    double* mean
+    double* m2
+
+
+cdef void combine(table_t* out, table_t* left, int64_t left_at, table_t* right, int64_t right_at, int64_t n,
+                  double left_size, double right_size, bint sparse) noexcept nogil:
+    if sparse:
+        combine_sparse(out.count, out.mean, out.m2, left.count + left_at, left.mean + left_at, left.m2 + left_at,
+                       right.count + right_at, right.mean + right_at, right.m2 + right_at, n)
+    else:
+        combine_full(out.mean, out.m2, left.mean + left_at, left.m2 + left_at, right.mean + right_at,
+                     right.m2 + right_at, n, left_size, right_size)
+
+
+cdef void window_block(const double* x, int64_t window, int64_t windows, table_t* tables, bint sparse,
+                       table_t* out) noexcept nogil:
+    # Moments of `windows` windows, the first starting at x[0].  Of the four tables two take turns as windows of
+    # the length 1, 2, 4, ..., two as the sum of the newest parts; nothing is read where it is written.
+    cdef table_t* level = &tables[0]
+    cdef table_t* next_level = &tables[1]
+    cdef table_t* total = &tables[2]
+    cdef table_t* next_total = &tables[3]
+    cdef int64_t i, bit = 1, length = windows + window - 1, at, done = 0
     cdef moments_t one
     for i in range(length):
         one = single(x[i])
-        level_count[i], level_mean[i], level_m2[i] = one.count, one.mean, 0.0
+        level.count[i], level.mean[i], level.m2[i] = one.count, one.mean, 0.0
     while True:
         if window & bit:
             at = (window // (2 * bit)) * 2 * bit
-            if first:
-                for i in range(windows):
-                    count[i], mean[i], m2[i] = level_count[i + at], level_mean[i + at], level_m2[i + at]
-                first = False
+            if done == 0:
+                memcpy(total.count, level.count + at, windows * sizeof(double))
+                memcpy(total.mean, level.mean + at, windows * sizeof(double))
+                memcpy(total.m2, level.m2 + at, windows * sizeof(double))
             else:
-                combine_into(count, mean, m2, level_count + at, level_mean + at, level_m2 + at,
-                             count, mean, m2, windows)
+                combine(next_total, level, at, total, 0, windows, <double>bit, <double>done, sparse)
+                total, next_total = next_total, total
+            done += bit
         if 2 * bit > window:
-            return
+            break
         length -= bit
-        combine_into(level_count, level_mean, level_m2, level_count, level_mean, level_m2,
-                     level_count + bit, level_mean + bit, level_m2 + bit, length)
+        combine(next_level, level, 0, level, bit, length, <double>bit, <double>bit, sparse)
+        level, next_level = next_level, level
         bit *= 2
+    memcpy(out.mean, total.mean, windows * sizeof(double))
+    memcpy(out.m2, total.m2, windows * sizeof(double))
+    for i in range(windows):
+        out.count[i] = total.count[i] if sparse else <double>window
 
 
 cdef int window_loop(const double* x, int64_t n, int64_t window, double* count, double* mean, double* m2) noexcept nogil:
     cdef int64_t block = BLOCK if window < BLOCK else window
     cdef int64_t room = block + window - 1
-    cdef int64_t at = 0, windows, total = n - window + 1
-    cdef double* scratch = <double*>malloc(3 * room * sizeof(double))
+    cdef int64_t at = 0, windows, total = n - window + 1, i
+    cdef bint sparse = False
+    cdef table_t tables[4]
+    cdef table_t out
+    cdef double* scratch = <double*>malloc(12 * room * sizeof(double))
     if scratch == NULL:
         return -1
+    for i in range(4):
+        tables[i].count = scratch + (3 * i) * room
+        tables[i].mean = scratch + (3 * i + 1) * room
+        tables[i].m2 = scratch + (3 * i + 2) * room
+    for i in range(n):
+        sparse |= x[i] != x[i]
     while at < total:
         windows = block if total - at > block else total - at
-        window_block(x + at, window, windows, scratch, room, count + at, mean + at, m2 + at)
+        out.count, out.mean, out.m2 = count + at, mean + at, m2 + at
+        window_block(x + at, window, windows, tables, sparse, &out)
         at += windows
     free(scratch)
     return 0

@@ -1,5 +1,10 @@
 """Realised estimators: twins, properties, published constants, and every kind of bad data."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +12,7 @@ from hypothesis import strategies as st
 from reference import realised as reference
 
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
+from margincore.kernels import LEVELS, processor
 from margincore.kernels import realised as kernel
 from margincore.units import NS_PER_DAY
 from margincore.vol import bars, jumps, realised
@@ -402,3 +408,33 @@ def test_paths_that_cannot_be_judged_raise():
     with pytest.raises(RangeError, match="step"):
         jumps.realised_variance([1.0, 2.0, 3.0], step=0)
     assert jumps.realised_variance(np.full(50, 3.0)) == 0.0
+
+
+LEVEL_SCRIPT = """
+import hashlib
+import numpy as np
+from margincore.vol import bars, jumps, realised
+rng = np.random.default_rng(30)
+path = np.exp(np.cumsum(rng.normal(0.0, 0.003, (5000, 5))).reshape(5000, 5))
+o, h, lo, c = path[:, 0].copy(), path.max(axis=1), path.min(axis=1), path[:, -1].copy()
+digest = hashlib.sha256()
+for name in ("garman_klass", "rogers_satchell", "yang_zhang", "garman_klass_yang_zhang"):
+    digest.update(getattr(realised, name)(o, h, lo, c, window=77).tobytes())
+digest.update(realised.parkinson(h, lo, window=30, expanding=True).tobytes())
+digest.update(realised.ewma(c).tobytes())
+c[1000:1010] = np.nan
+digest.update(realised.close_to_close(c, window=50, missing="skip").tobytes())
+digest.update(repr(jumps.realised_variance(c[:900], step=7)).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits():
+    folder = Path(kernel.__file__).parent
+    folder = folder if folder.name == "kernels" else folder.parent
+    levels = [level for level in LEVELS[:processor.level() + 1] if level == "baseline" or (folder / level).is_dir()]
+    answers = {
+        subprocess.run([sys.executable, "-c", LEVEL_SCRIPT], env={**os.environ, "MARGINCORE_LEVEL": level}, check=True,
+                       capture_output=True, text=True, cwd=folder.parents[1]).stdout
+        for level in levels}
+    assert len(answers) == 1
