@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
     from margincore.chain import load_chain
     from margincore.collateral import Flat
+    from margincore.distance import LiquidationPrice
     from margincore.engine import Engine
     from margincore.example import example_market
     from margincore.io.ccxt import contracts_from_ccxt
@@ -50,6 +51,7 @@ __all__ = [
     "Flat",
     "Future",
     "Ladder",
+    "LiquidationPrice",
     "Losses",
     "MarginError",
     "MarginPlan",
@@ -112,6 +114,7 @@ _LATE = {
     "ExpectedShortfall": "margincore.measure",
     "Flat": "margincore.collateral",
     "Ladder": "margincore.ladder",
+    "LiquidationPrice": "margincore.distance",
     "Losses": "margincore.measure",
     "MarginPlan": "margincore.margin",
     "MarginReport": "margincore.report",

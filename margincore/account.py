@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from margincore.contracts import Option, Spot
-from margincore.errors import MarginError, RangeError, StaleAccount
+from margincore.contracts import Future, Option, Perpetual, Spot
+from margincore.copies import Holding
+from margincore.distance import LiquidationPrice, liquidation_prices
+from margincore.errors import MarginError, MissingDataError, RangeError, StaleAccount
 from margincore.portfolio import Portfolio
 from margincore.report import MarginReport, WhatIf
 from margincore.units import Side, Status, number
@@ -258,6 +260,41 @@ class Account:
             else:
                 high = middle
         return low * step
+
+    def liquidation_price(self, name: str, *, together: bool = False, smile: str = "sticky_strike") -> LiquidationPrice:
+        """Prices below and above at which the whole account meets its maintenance margin, None where there is none.
+
+        Parameters
+        ----------
+        name : str
+            Underlying that moves, or a derivative of it; a perpetual's or future's price is quoted by its mark, an
+            option's by its underlying's spot.
+        together : bool
+            Move the underlyings of all derivatives by the same fraction; otherwise the others stand still.
+        smile : {"sticky_strike", "sticky_moneyness"}
+            Where volatilities are read after the move.
+
+        Returns
+        -------
+        LiquidationPrice
+
+        Raises
+        ------
+        MissingDataError
+            If the market does not know an input of the account.
+        """
+        row, engine = self._live(), self.engine
+        contracts = engine.contracts
+        if engine.columns is None:
+            raise MissingDataError("market must be known: call update first")
+        item = None if name in contracts.underlyings else engine.tradable(name)
+        underlying = contracts.underlyings.index(name if item is None else item.underlying)
+        quoted = item.symbol if isinstance(item, (Perpetual, Future)) else contracts.underlyings[underlying]
+        if contracts.underlyings[underlying] == engine.base:
+            raise RangeError(f"name must not be the base currency, was {name!r}")
+        price = float(engine.columns.spot[underlying]) if quoted in contracts.underlyings else engine.mark(quoted)
+        return liquidation_prices(engine.plan, engine.columns, Holding(*engine.book.read(row)[:3]), underlying,
+                                  together=together, smile=smile, name=quoted, price=price)
 
     # ---- inside
 

@@ -181,6 +181,25 @@ def moved(contracts: Contracts, columns: MarketColumns, underlying: int | None, 
     """
     factors = np.ones(len(contracts.underlyings))
     factors[contracts.underlying[len(contracts.assets):] if underlying is None else underlying] = 1.0 + move
+    return grown(contracts, columns, factors, smile=smile)
+
+
+def grown(contracts: Contracts, columns: MarketColumns, factors: Floats, *, smile: str = SMILES[0]) -> MarketColumns:
+    """The market after the price of every underlying is multiplied by its factor, by the rules of `moved`.
+
+    Parameters
+    ----------
+    contracts : Contracts
+    columns : MarketColumns
+        Of these contracts.
+    factors : float64 array, shape (underlyings,)
+        Above 0.
+    smile : {"sticky_strike", "sticky_moneyness"}
+
+    Returns
+    -------
+    MarketColumns
+    """
     growth = factors[contracts.underlying]
     forward = columns.forward * growth
     growth[:len(contracts.assets)] = 1.0
@@ -191,7 +210,7 @@ def moved(contracts: Contracts, columns: MarketColumns, underlying: int | None, 
         for index in np.flatnonzero(factors != 1.0):
             rows = _option_rows(contracts, int(index))
             if rows.size:
-                sigma[rows] = sticky_moneyness(contracts, columns, rows, [move])[:, 0]
+                sigma[rows] = sticky_moneyness(contracts, columns, rows, [float(factors[index]) - 1.0])[:, 0]
     before, after = np.empty(len(contracts)), np.empty(len(contracts))
     reval.option_marks(contracts, columns.forward, columns.years, columns.sigma, columns.discount, before)
     reval.option_marks(contracts, forward, columns.years, sigma, columns.discount, after)

@@ -48,7 +48,7 @@ PYTHON_FLOORS = [
     {"revaluation"},
     {"vol", "addon", "collateral", "breaker", "validation"},
     {"margin"},
-    {"portfolio", "report", "distance", "events"},
+    {"portfolio", "report", "copies", "distance", "events"},
     {"account"},
     {"engine"},
     {"liquidation"},
