@@ -17,57 +17,23 @@ from margincore.kernels.types cimport MC_CASH, MC_OPTION
 cnp.import_array()
 
 cdef extern from "vmath.h" nogil:
-    double vm_exp_normal(double x, double low)
+    double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
     double vm_log_ratio(double a, double b)
-    double vm_mills_poly(double u)
-    double VM_MILLS_C, VM_MILLS_D
 
 cdef extern from *:
     """
     typedef double *__restrict mc_rd;
     typedef const double *__restrict mc_crd;
+    typedef const int32_t *__restrict mc_cri;
     """
     ctypedef double *mc_rd
     ctypedef const double *mc_crd
+    ctypedef const int32_t *mc_cri
 
-cdef double INV_SQRT_2PI = 0.39894228040143267794
-# Beyond 64 deviations the density is zero; below 1e-200 the volatility is zero.  Both keep infinities out of the sums.
-cdef double DEVIATIONS_MAX = 64.0
+# Below this the volatility is zero: the value is intrinsic, and no quotient becomes infinite.
 cdef double DEVIATION_MIN = 1e-200
 cdef enum:
     LANES = 8
-
-
-# Undiscounted Black-76 from x = ln(F/K), v = sigma sqrt(T) and 1/v (Black 1976, eq. 16).  F phi(d1) = K phi(d2), so
-# one exponential serves both terms, and N(d) = [d >= 0] - sign(d) phi(d) Mills(|d|) needs no branch.
-cdef inline double black(double forward, double strike, double x, double v, double inverse_v,
-                         double is_put) noexcept nogil:
-    cdef double middle = x * inverse_v
-    cdef double d1 = middle + 0.5 * v
-    cdef double d2 = middle - 0.5 * v
-    cdef double a1 = -d1 if d1 < 0.0 else d1
-    cdef double a2 = -d2 if d2 < 0.0 else d2
-    a1 = DEVIATIONS_MAX if a1 > DEVIATIONS_MAX else a1
-    a2 = DEVIATIONS_MAX if a2 > DEVIATIONS_MAX else a2
-    cdef double common = forward * INV_SQRT_2PI * vm_exp_normal(-0.5 * a1 * a1, 0.0)
-    # One divide serves both Mills ratios, vm_mills_poly(1 - 2 C / (a + C)) / (a + D).
-    cdef double c1 = a1 + VM_MILLS_C
-    cdef double c2 = a2 + VM_MILLS_C
-    cdef double e1 = a1 + VM_MILLS_D
-    cdef double e2 = a2 + VM_MILLS_D
-    cdef double first = c1 * e1
-    cdef double second = c2 * e2
-    cdef double both = 1.0 / (first * second)
-    first = first * both
-    second = second * both
-    cdef double m1 = vm_mills_poly(1.0 - 2.0 * VM_MILLS_C * (e1 * second)) * (c1 * second)
-    cdef double m2 = vm_mills_poly(1.0 - 2.0 * VM_MILLS_C * (e2 * first)) * (c2 * first)
-    cdef double held = (0.0 if d1 < 0.0 else forward) - is_put * forward
-    cdef double owed = (0.0 if d2 < 0.0 else strike) - is_put * strike
-    m1 = -m1 if d1 < 0.0 else m1
-    m2 = -m2 if d2 < 0.0 else m2
-    cdef double price = (held - owed) + common * (m2 - m1)
-    return 0.0 if price < 0.0 else price
 
 
 cdef inline double deviation(double sigma, double root_years) noexcept nogil:
@@ -75,22 +41,43 @@ cdef inline double deviation(double sigma, double root_years) noexcept nogil:
     return DEVIATION_MIN if v < DEVIATION_MIN else v
 
 
+# What an option's whole row shares, all columns at once: 1 for a put, ln(F/K), sqrt(T), and the value now.
+cdef void put_flags(Py_ssize_t n, const uint8_t *is_call, mc_rd put) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        put[i] = 1.0 - is_call[i]
+
+
+cdef void shared_terms(Py_ssize_t n, mc_crd forward, mc_crd strike, mc_crd years, mc_crd sigma, mc_crd put, mc_rd x,
+                       mc_rd root, mc_rd now) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double v
+    for i in range(n):
+        x[i] = vm_log_ratio(forward[i], strike[i])
+        root[i] = sqrt(years[i])
+        v = deviation(sigma[i], root[i])
+        now[i] = vm_black_node(forward[i], strike[i], x[i], v, 1.0 / v, put[i])
+
+
+# v and 1/v of every volatility node.  They are read a pass later: a vector load right behind scalar stores would stall.
+cdef void deviations(Py_ssize_t n, Py_ssize_t nodes, mc_crd sigma, mc_crd root, mc_rd v, mc_rd inverse_v) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(n):
+        for j in range(nodes):
+            v[i * nodes + j] = deviation(sigma[i * nodes + j], root[i])
+    for i in range(n * nodes):
+        inverse_v[i] = 1.0 / v[i]
+
+
 # risk[s] = scale * conversion[s] * (shocked / growth-or-one - now)
-cdef void option_row(Py_ssize_t width, double forward, double strike, double x, double is_put, double now,
-                     double scale, mc_crd growth, mc_crd log_growth, mc_crd per_unit, mc_crd conversion, mc_crd v,
+cdef void option_row(Py_ssize_t width, double forward, double strike, double x, double put, double now, double scale,
+                     mc_crd growth, mc_crd log_growth, mc_crd per_unit, mc_crd conversion, mc_cri node, mc_crd v,
                      mc_crd inverse_v, mc_rd out) noexcept nogil:
     cdef Py_ssize_t s
     cdef double price
     for s in range(width):
-        price = black(forward * growth[s], strike, x + log_growth[s], v[s], inverse_v[s], is_put)
+        price = vm_black_node(forward * growth[s], strike, x + log_growth[s], v[node[s]], inverse_v[node[s]], put)
         out[s] = scale * conversion[s] * (price * per_unit[s] - now)
-
-
-cdef void deviation_row(Py_ssize_t nodes, mc_crd sigma, double root_years, mc_rd v, mc_rd inverse_v) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(nodes):
-        v[j] = deviation(sigma[j], root_years)
-        inverse_v[j] = 1.0 / v[j]
 
 
 cdef void future_row(Py_ssize_t width, double value, mc_crd change, mc_crd conversion, mc_rd out) noexcept nogil:
@@ -124,59 +111,59 @@ cdef struct Table:
     const double *conversion
     double *value
     double *risk
+    # Scratch: one row of scenarios, four terms and 2 x nodes deviations of each column.
+    double *row
+    double *put
+    double *x
+    double *root
+    double *now
+    double *v
+    double *inverse_v
 
 
-cdef void one_option(const Table *t, Py_ssize_t i, double *scratch) noexcept nogil:
-    cdef Py_ssize_t width = t.width, at = t.underlying[i] * width, s
-    cdef double *out = scratch
-    cdef double *v = scratch + width
-    cdef double *inverse_v = scratch + 2 * width
-    cdef double *node_v = scratch + 3 * width
-    cdef double *node_inverse = node_v + t.nodes
-    cdef double forward = t.forward[i], strike = t.strike[i]
-    cdef double root = sqrt(t.years[i]), x = vm_log_ratio(forward, strike)
-    cdef double is_put = 0.0 if t.is_call[i] else 1.0
-    cdef double sigma = deviation(t.sigma[i], root)
-    cdef double now = black(forward, strike, x, sigma, 1.0 / sigma, is_put)
+cdef void one_option(const Table *t, Py_ssize_t i, Py_ssize_t k, double *out) noexcept nogil:
+    cdef Py_ssize_t at = t.underlying[i] * t.width
     cdef double scale = t.multiplier[i] * t.discount[i]
     cdef const double *per_unit = t.ones
     if t.inverse[i]:
-        scale = scale / forward
+        scale = scale / t.forward[i]
         per_unit = t.coin_growth + at
-    deviation_row(t.nodes, t.shocked + i * t.nodes, root, node_v, node_inverse)
-    for s in range(width):
-        v[s] = node_v[t.node[s]]
-        inverse_v[s] = node_inverse[t.node[s]]
-    option_row(width, forward, strike, x, is_put, now, scale, t.growth + at, t.log_growth + at, per_unit,
-               t.conversion + t.settle[i] * width, v, inverse_v, out)
+    option_row(t.width, t.forward[i], t.strike[i], t.x[k], t.put[k], t.now[k], scale, t.growth + at,
+               t.log_growth + at, per_unit, t.conversion + t.settle[i] * t.width, t.node, t.v + k * t.nodes,
+               t.inverse_v + k * t.nodes, out)
 
 
 # An unknown mark makes the whole row unknown, also where the model could price it.
-cdef void one_column(const Table *t, Py_ssize_t i, double *scratch) noexcept nogil:
+cdef void one_column(const Table *t, Py_ssize_t i, Py_ssize_t k) noexcept nogil:
     cdef Py_ssize_t at = t.underlying[i] * t.width, s
     cdef double value = t.multiplier[i] * t.mark[i]
     cdef const double *change = t.move + at
+    cdef double *out = t.risk + i * t.scenarios if t.scenarios == t.width else t.row
     if t.kind[i] == MC_OPTION:
-        one_option(t, i, scratch)
+        one_option(t, i, k, out)
         if value != value:
             for s in range(t.width):
-                scratch[s] = value
+                out[s] = value
     else:
         if t.inverse[i]:
             value = t.multiplier[i] / t.mark[i]
             change = t.coin_move + at
-        future_row(t.width, value, change, t.conversion + t.settle[i] * t.width, scratch)
+        future_row(t.width, value, change, t.conversion + t.settle[i] * t.width, out)
         if t.inverse[i]:
             value = -value
     t.value[i] = value
-    memcpy(t.risk + i * t.scenarios, scratch, t.scenarios * sizeof(double))
+    if out == t.row:
+        memcpy(t.risk + i * t.scenarios, out, t.scenarios * sizeof(double))
 
 
-cdef void table_loop(const Table *t, Py_ssize_t first, Py_ssize_t last, double *scratch) noexcept nogil:
-    cdef Py_ssize_t i
+cdef void table_loop(const Table *t, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t i, n = last - first
+    put_flags(n, t.is_call + first, t.put)
+    shared_terms(n, t.forward + first, t.strike + first, t.years + first, t.sigma + first, t.put, t.x, t.root, t.now)
+    deviations(n, t.nodes, t.shocked + first * t.nodes, t.root, t.v, t.inverse_v)
     for i in range(first, last):
         if t.kind[i] != MC_CASH:
-            one_column(t, i, scratch)
+            one_column(t, i, i - first)
 
 
 cdef void *checked(cnp.ndarray array, str name, int kind, Py_ssize_t rows, Py_ssize_t columns) except NULL:
@@ -257,18 +244,25 @@ def unit_values(contracts, market, scenarios, cnp.ndarray shocked not None, cnp.
     indices(t.underlying, columns, underlyings, "underlying")
     indices(t.settle, columns, underlyings, "settle")
     indices(t.node, t.width, t.nodes, "node")
-    cdef double *scratch = <double *> malloc((3 * t.width + 2 * t.nodes) * sizeof(double))
-    if scratch == NULL:
+    cdef Py_ssize_t n = last - first
+    t.row = <double *> malloc((t.width + n * (4 + 2 * t.nodes)) * sizeof(double))
+    if t.row == NULL:
         raise MemoryError
+    t.put = t.row + t.width
+    t.x = t.put + n
+    t.root = t.x + n
+    t.now = t.root + n
+    t.v = t.now + n
+    t.inverse_v = t.v + n * t.nodes
     with nogil:
-        table_loop(&t, first, last, scratch)
-    free(scratch)
+        table_loop(&t, first, last)
+    free(t.row)
 
 
 cdef double option_mark(double forward, double strike, double years, double sigma, double discount, bint is_call,
                         bint inverse) noexcept nogil:
     cdef double v = deviation(sigma, sqrt(years))
-    cdef double price = black(forward, strike, vm_log_ratio(forward, strike), v, 1.0 / v, 0.0 if is_call else 1.0)
+    cdef double price = vm_black_node(forward, strike, vm_log_ratio(forward, strike), v, 1.0 / v, 0.0 if is_call else 1.0)
     return discount / forward * price if inverse else discount * price
 
 

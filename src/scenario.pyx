@@ -1,12 +1,13 @@
 """Shocks: relative moves, their logarithms, and the shocked volatility of every option at every volatility node.
 
 A node is one volatility shock; scenarios that share a shock share the node, so an option costs one power and a few
-products per node (about 20 ns per option), however many spot moves the grid has.
+products per node, however many spot moves the grid has.
 """
 
 cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t
+from libc.stdlib cimport free, malloc
 
 from margincore.errors import RangeError, ShapeError
 
@@ -17,6 +18,14 @@ cdef extern from "vmath.h" nogil:
     double vm_expm1(double x)
     double vm_log1p(double x)
     double vm_pow(double x, double y)
+
+cdef extern from *:
+    """
+    typedef double *__restrict mc_rd;
+    typedef const double *__restrict mc_crd;
+    """
+    ctypedef double *mc_rd
+    ctypedef const double *mc_crd
 
 # Kinds of volatility shock, as numbered in margincore/scenarios.py.
 cdef enum:
@@ -45,9 +54,15 @@ cdef inline double at_least(double x, double floor) noexcept nogil:
 
 
 # (30 / days)^power, days floored; at 30 days it is one, so the side that 30 itself belongs to cannot matter.
-cdef double tenor_factor(double years, const double *limits, double days_floor) noexcept nogil:
-    cdef double days = at_least(years * DAYS_PER_YEAR, days_floor)
-    return vm_pow(REFERENCE_DAYS / days, limits[SHORT_POWER] if days <= REFERENCE_DAYS else limits[LONG_POWER])
+cdef void tenor_factors(Py_ssize_t n, mc_crd years, const int32_t *underlying, const double *limits,
+                        double days_floor, mc_rd power, mc_rd factor) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef const double *own
+    for i in range(n):
+        own = limits + underlying[i] * RANGE_COLUMNS
+        power[i] = own[SHORT_POWER] if years[i] * DAYS_PER_YEAR <= REFERENCE_DAYS else own[LONG_POWER]
+    for i in range(n):
+        factor[i] = vm_pow(REFERENCE_DAYS / at_least(years[i] * DAYS_PER_YEAR, days_floor), power[i])
 
 
 # sigma (1 + up m), sigma (1 - down m), sigma (1 + size), sigma + size; every shock but "same" ends at `minimum`.
@@ -66,22 +81,19 @@ cdef double shocked(double sigma, int32_t kind, double size, double factor, cons
     return at_least(at_least(sigma, minimum), 0.0)
 
 
-# `sigma` has one volatility per column, or one per column and node (`step` 0 or 1).
+# `sigma` has one volatility per column, or one per column and node (`step` 0 or 1); without `factor` it is one.
 cdef void volatility_loop(Py_ssize_t columns, Py_ssize_t nodes, const double *sigma, Py_ssize_t step,
-                          const double *years, const int32_t *underlying, const int32_t *kind, const double *size, const double *limits,
-                          double days_floor, double minimum, bint stretched, double *out) noexcept nogil:
+                          const double *factor, const int32_t *underlying, const int32_t *kind, const double *size,
+                          const double *limits, double minimum, double *out) noexcept nogil:
     cdef Py_ssize_t i, j
     cdef const double *own
     cdef const double *base
-    cdef double factor
     for i in range(columns):
         own = limits + underlying[i] * RANGE_COLUMNS
         base = sigma + i * (nodes if step else 1)
-        factor = 1.0
-        if stretched and base[0] == base[0]:
-            factor = tenor_factor(years[i], own, days_floor)
         for j in range(nodes):
-            out[i * nodes + j] = shocked(base[j * step], kind[j], size[j], factor, own, minimum)
+            out[i * nodes + j] = shocked(base[j * step], kind[j], size[j], 1.0 if factor == NULL else factor[i], own,
+                                         minimum)
 
 
 def volatility_shocks(const double[:, ::1] sigma not None, const double[::1] years not None,
@@ -126,9 +138,15 @@ def volatility_shocks(const double[:, ::1] sigma not None, const double[::1] yea
             stretched = True
     if columns == 0 or nodes == 0:
         return
+    cdef double *scratch = <double *> malloc(2 * columns * sizeof(double)) if stretched else NULL
+    if stretched and scratch == NULL:
+        raise MemoryError
     with nogil:
-        volatility_loop(columns, nodes, &sigma[0, 0], sigma.shape[1] != 1, &years[0], &underlying[0], &kind[0],
-                        &size[0], &limits[0, 0], days_floor, minimum, stretched, &out[0, 0])
+        if stretched:
+            tenor_factors(columns, &years[0], &underlying[0], &limits[0, 0], days_floor, scratch + columns, scratch)
+        volatility_loop(columns, nodes, &sigma[0, 0], sigma.shape[1] != 1, scratch, &underlying[0], &kind[0], &size[0],
+                        &limits[0, 0], minimum, &out[0, 0])
+    free(scratch)
 
 
 def sigma_moves(const double[::1] multiples not None, double sigma_annual, double years, double[::1] out not None):

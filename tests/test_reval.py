@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -300,3 +304,32 @@ def test_filled_arrays_are_used_and_checked():
     for first, last in ((-1, 3), (3, 2), (0, 6)):
         with pytest.raises(RangeError, match="first and last"):
             reval.unit_values(contracts, columns, plan, sigma, price, first, last, value, risk)
+
+
+DIGEST = """
+import hashlib
+from margincore.example import example_market
+from margincore.revaluation import moved, revalue
+from margincore.scenarios import grid
+contracts, market = example_market()
+columns = market.resolve(contracts)
+plan = grid(spot=[-0.3, -0.1, 0.0, 0.07, 0.4], tails=[(5.0, 0.03)]).resolve(contracts)
+digest = hashlib.sha256()
+for array in (*revalue(contracts, columns, plan), moved(contracts, columns, None, -0.2).mark):
+    digest.update(array.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits():
+    from margincore import kernels
+
+    folder = Path(reval.__file__).parent
+    folder = folder.parent if folder.name in kernels.LEVELS else folder
+    built = ["baseline"] + [name for name in ("v3", "v4") if list((folder / name).glob("reval.*"))
+                            and list((folder / name).glob("scenario.*"))]
+    usable = [name for name in built if kernels.LEVELS.index(name) <= kernels.processor.level()]
+    digests = {subprocess.run([sys.executable, "-c", DIGEST], env={**os.environ, "MARGINCORE_LEVEL": name}, check=True,
+                              cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True).stdout
+               for name in usable}
+    assert len(digests) == 1
