@@ -87,7 +87,8 @@ class MarketState:
         modelled: perpetuals at spot, futures at the forward, options by Black-76.  The zero mark of an option is a
         price.
     volatility : mapping of str to float, optional
-        Annual implied volatility by option symbol, a fraction (0.6 is 60 %).
+        Annual implied volatility by option symbol, a fraction (0.6 is 60 %).  An option without one here or in
+        `surface` takes that of its mark, if the mark has one: it lies strictly inside its bounds, before expiry.
     surface : mapping of str to Smile, optional
         Smile by underlying, asked where `volatility` has no entry: ``.vol(strikes, expiries_ns)``.
     rate : mapping of str to float, optional
@@ -347,6 +348,9 @@ class _Resolution:
         unknown = fault > 0
         unknown[:self.cash] = False
         mark[unknown] = np.nan
+        if market.mark is not None and (options & np.isnan(sigma) & ~unknown).any():
+            reval.imply_volatilities(contracts, mark, forward, years, discount, sigma)
+        sigma[options & np.isnan(sigma) & (left_ns == 0)] = 0.0  # at expiry no volatility is left to know
         trades = (kind == PERPETUAL) | (kind == FUTURE)
         forward[trades] = mark[trades]
         known = (ask >= bid).astype(np.uint8)

@@ -233,3 +233,24 @@ def test_malformed_states_raise(changes):
 def test_age_limit_is_checked(age):
     with pytest.raises(MarginError, match="age_max_ns"):
         state().resolve(CONTRACTS, age_max_ns=age)
+
+
+def test_volatility_of_the_mark_where_nothing_else_tells_it():
+    modelled = state(mark=None, rate={"USDC": 0.05}).resolve(CONTRACTS)
+    marks = {s: float(at(modelled, "mark", s)) for s in MARK}
+    implied = state(mark=marks, volatility={}, rate={"USDC": 0.05}).resolve(CONTRACTS)
+    assert at(implied, "sigma", "CALL") == pytest.approx(0.6, rel=1e-12)
+    assert at(implied, "sigma", "COINPUT") == pytest.approx(0.62, rel=1e-12)
+    mixed = state(mark=marks, volatility={"CALL": 0.5}).resolve(CONTRACTS)
+    assert at(mixed, "sigma", "CALL") == 0.5 and np.isfinite(at(mixed, "sigma", "COINPUT"))
+
+
+@pytest.mark.parametrize("mark", [0.0, None, 1.0, 5.0])
+def test_a_mark_outside_its_bounds_has_no_volatility(mark):
+    columns = state(mark={**MARK, "COINPUT": mark}, volatility={}).resolve(CONTRACTS)
+    assert np.isnan(at(columns, "sigma", "COINPUT")) and np.isfinite(at(columns, "sigma", "CALL"))
+
+
+def test_at_expiry_no_volatility_is_needed():
+    columns = state(now_ns=EXPIRY, volatility={}).resolve(CONTRACTS)
+    assert at(columns, "sigma", "CALL") == 0.0 and at(columns, "mark", "CALL") == MARK["CALL"]

@@ -205,6 +205,8 @@ def test_unknown_inputs_make_the_row_unknown(change):
     marks = {item.symbol: 100.0 for item in contracts.derivatives}
     if change == "mark":
         marks = dict.fromkeys(marks)
+    if change == "sigma":  # marks of zero: none to imply one from
+        marks.update(O=0.0, I=0.0)
     spot = {"BTC": None if change == "spot" else 1e5, "USDC": 0.0 if change == "settle" else 1.0}
     state = MarketState(now_ns=NOW, spot=spot, mark=marks, volatility={} if change == "sigma" else {"O": 0.5, "I": 0.5})
     _, risk = revalue(contracts, state.resolve(contracts), GRID.resolve(contracts))
