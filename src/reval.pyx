@@ -296,11 +296,11 @@ cdef double implied_sigma(double mark, double forward, double strike, double yea
     cdef double intrinsic = forward - strike if is_call else strike - forward
     cdef double x = vm_log_ratio(forward, strike), low = 0.0, high = DEVIATION_TOP, middle
     cdef double ratio = (value - (intrinsic if intrinsic > 0.0 else 0.0)) / (forward if forward < strike else strike)
-    cdef int step
+    cdef int _step
     x = -x if x < 0.0 else x
     if not (ratio > 0.0 and ratio < vm_otm_ratio(x, high) and years > 0.0):
         return NAN
-    for step in range(HALVINGS):
+    for _step in range(HALVINGS):
         middle = 0.5 * (low + high)
         if vm_otm_ratio(x, middle) < ratio:
             low = middle
