@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from margincore.collateral import Flat
     from margincore.distance import LiquidationPrice
     from margincore.engine import Engine
+    from margincore.estimate import Estimate, estimate
     from margincore.example import example_market
+    from margincore.explain import Explanation, TailScenario, explain, tail_weights
     from margincore.io.ccxt import contracts_from_ccxt
     from margincore.io.deribit import contracts_from_deribit
     from margincore.io.frames import contracts_from_frame
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
     from margincore.market import MarketState
     from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
+    from margincore.parametric import (
+        RiskFactors,
+        delta_gamma,
+        delta_normal,
+        delta_student,
+        lognormal,
+        lognormal_risk_factors,
+    )
     from margincore.portfolio import Portfolio
     from margincore.report import MarginReport, MarginTable, WhatIf
     from margincore.scenarios import Scenarios, VolatilityRange, VolatilityShock, from_moves, grid, sigma_grid
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
         value_at_risk,
         worst_loss,
     )
+    from margincore.tail_fit import TailFit, fit_tail
 
 __version__ = "0.1.0"
 
@@ -47,7 +58,9 @@ __all__ = [
     "ClosingCost",
     "Contracts",
     "Engine",
+    "Estimate",
     "ExpectedShortfall",
+    "Explanation",
     "Flat",
     "Future",
     "Ladder",
@@ -62,6 +75,7 @@ __all__ = [
     "Perpetual",
     "Portfolio",
     "Right",
+    "RiskFactors",
     "ScenarioMargin",
     "Scenarios",
     "ShortOptionCharge",
@@ -70,7 +84,9 @@ __all__ = [
     "Spectral",
     "Spot",
     "Status",
+    "TailFit",
     "TailRisk",
+    "TailScenario",
     "Tier",
     "TieredMargin",
     "ValueAtRisk",
@@ -86,13 +102,21 @@ __all__ = [
     "contracts_from_frame",
     "contracts_from_tardis",
     "days",
+    "delta_gamma",
+    "delta_normal",
+    "delta_student",
+    "estimate",
     "example_market",
     "expected_shortfall",
+    "explain",
+    "fit_tail",
     "from_moves",
     "get_include",
     "grid",
     "liquidation_price",
     "load_chain",
+    "lognormal",
+    "lognormal_risk_factors",
     "portfolio_losses",
     "portfolio_pnl",
     "position_prices",
@@ -100,6 +124,7 @@ __all__ = [
     "spectral_loss",
     "tail_risk",
     "tail_risks",
+    "tail_weights",
     "utc",
     "value_at_risk",
     "worst_loss",
@@ -111,7 +136,9 @@ _LATE = {
     "Account": "margincore.account",
     "ClosingCost": "margincore.addon",
     "Engine": "margincore.engine",
+    "Estimate": "margincore.estimate",
     "ExpectedShortfall": "margincore.measure",
+    "Explanation": "margincore.explain",
     "Flat": "margincore.collateral",
     "Ladder": "margincore.ladder",
     "LiquidationPrice": "margincore.distance",
@@ -121,12 +148,15 @@ _LATE = {
     "MarginTable": "margincore.report",
     "MarketState": "margincore.market",
     "Portfolio": "margincore.portfolio",
+    "RiskFactors": "margincore.parametric",
     "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
     "ShortOptionCharge": "margincore.addon",
     "ShortOptionFloor": "margincore.addon",
     "Spectral": "margincore.measure",
+    "TailFit": "margincore.tail_fit",
     "TailRisk": "margincore.measure",
+    "TailScenario": "margincore.explain",
     "Tier": "margincore.margin",
     "TieredMargin": "margincore.margin",
     "ValueAtRisk": "margincore.measure",
@@ -141,12 +171,20 @@ _LATE = {
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",
     "contracts_from_tardis": "margincore.io.tardis",
+    "delta_gamma": "margincore.parametric",
+    "delta_normal": "margincore.parametric",
+    "delta_student": "margincore.parametric",
+    "estimate": "margincore.estimate",
     "example_market": "margincore.example",
     "expected_shortfall": "margincore.tail",
+    "explain": "margincore.explain",
+    "fit_tail": "margincore.tail_fit",
     "from_moves": "margincore.scenarios",
     "grid": "margincore.scenarios",
     "liquidation_price": "margincore.liquidation",
     "load_chain": "margincore.chain",
+    "lognormal": "margincore.parametric",
+    "lognormal_risk_factors": "margincore.parametric",
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",
@@ -154,6 +192,7 @@ _LATE = {
     "spectral_loss": "margincore.tail",
     "tail_risk": "margincore.tail",
     "tail_risks": "margincore.tail",
+    "tail_weights": "margincore.explain",
     "value_at_risk": "margincore.tail",
     "worst_loss": "margincore.tail",
 }
