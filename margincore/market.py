@@ -266,8 +266,13 @@ class _Resolution:
         if not (market.bid or market.ask or market.books):
             empty = np.full(len(self.contracts), np.nan)
             return empty, empty
-        pairs = np.array([market.quote(symbol) for symbol in self.contracts.symbols]).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+        bid, ask = self.gather(market.bid), self.gather(market.ask)
+        bid[bid == 0.0], ask[ask == 0.0] = np.nan, np.nan
+        for symbol in market.books:
+            at = self.contracts.column.get(symbol)
+            if at is not None:
+                bid[at], ask[at] = market.quote(symbol)
+        return bid, ask
 
     def underlyings(self) -> tuple[Floats, np.ndarray[Any, np.dtype[np.uint8]]]:
         names = self.contracts.underlyings
@@ -306,9 +311,10 @@ class _Resolution:
         forward = spot[contracts.underlying] / per_unit * growth
         forward[:self.cash] = spot[:self.cash]
         if self.market.forward:
-            names = contracts.underlyings
+            names, expiry = contracts.underlyings, contracts.expiry_ns.tolist()
+            underlying = contracts.underlying.tolist()
             for at in range(self.cash, len(contracts)):
-                key = (names[contracts.underlying[at]], int(contracts.expiry_ns[at]))
+                key = (names[underlying[at]], expiry[at])
                 if key in self.market.forward:
                     forward[at] = math.nan if key in self.stale else self.market.forward[key]
         return forward
