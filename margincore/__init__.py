@@ -4,17 +4,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
-from margincore.errors import MarginError
-from margincore.units import Right, Side, Status, days, utc, years
-
 if TYPE_CHECKING:
     from margincore.account import Account
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
     from margincore.chain import load_chain
     from margincore.collateral import Flat
+    from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
     from margincore.distance import LiquidationPrice
     from margincore.engine import Engine
+    from margincore.errors import MarginError
     from margincore.estimate import Estimate, estimate
     from margincore.example import example_market
     from margincore.explain import Explanation, TailScenario, explain, tail_weights
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
         worst_loss,
     )
     from margincore.tail_fit import TailFit, fit_tail
+    from margincore.units import Right, Side, Status, days, utc, years
 
 __version__ = "0.1.0"
 
@@ -135,25 +134,34 @@ __all__ = [
 _LATE = {
     "Account": "margincore.account",
     "ClosingCost": "margincore.addon",
+    "Contracts": "margincore.contracts",
     "Engine": "margincore.engine",
     "Estimate": "margincore.estimate",
     "ExpectedShortfall": "margincore.measure",
     "Explanation": "margincore.explain",
     "Flat": "margincore.collateral",
+    "Future": "margincore.contracts",
     "Ladder": "margincore.ladder",
     "LiquidationPrice": "margincore.distance",
     "Losses": "margincore.measure",
+    "MarginError": "margincore.errors",
     "MarginPlan": "margincore.margin",
     "MarginReport": "margincore.report",
     "MarginTable": "margincore.report",
     "MarketState": "margincore.market",
+    "Option": "margincore.contracts",
+    "Perpetual": "margincore.contracts",
     "Portfolio": "margincore.portfolio",
+    "Right": "margincore.units",
     "RiskFactors": "margincore.parametric",
     "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
     "ShortOptionCharge": "margincore.addon",
     "ShortOptionFloor": "margincore.addon",
+    "Side": "margincore.units",
     "Spectral": "margincore.measure",
+    "Spot": "margincore.contracts",
+    "Status": "margincore.units",
     "TailFit": "margincore.tail_fit",
     "TailRisk": "margincore.measure",
     "TailScenario": "margincore.explain",
@@ -171,6 +179,7 @@ _LATE = {
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",
     "contracts_from_tardis": "margincore.io.tardis",
+    "days": "margincore.units",
     "delta_gamma": "margincore.parametric",
     "delta_normal": "margincore.parametric",
     "delta_student": "margincore.parametric",
@@ -193,10 +202,12 @@ _LATE = {
     "tail_risk": "margincore.tail",
     "tail_risks": "margincore.tail",
     "tail_weights": "margincore.explain",
+    "utc": "margincore.units",
     "value_at_risk": "margincore.tail",
     "worst_loss": "margincore.tail",
+    "years": "margincore.units",
 }
-_FOLDERS = ("addon", "collateral", "io", "kernels", "margin", "validation", "vol")
+_FOLDERS = ("addon", "collateral", "io", "kernels", "liquidation", "margin", "validation", "vol")
 
 
 def __getattr__(name: str) -> Any:
