@@ -23,7 +23,7 @@ lint: .venv/installed-lint
 	$(BIN)/cython-lint src margincore/kernels
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest margincore.kernels --allowlist tests/stubtest_allowlist.txt \
-		--ignore-disjoint-bases --ignore-unused-allowlist
+		--ignore-disjoint-bases --ignore-unused-allowlist --mypy-config-file pyproject.toml
 
 wheel: .venv/bin/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

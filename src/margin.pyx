@@ -275,7 +275,6 @@ cdef int only_cash(const mc_row* row, const mc_market* market) noexcept nogil:
     return 1
 
 
-
 cdef void margin_row(const engine_t* engine, mc_row* row, mc_result* out, mc_amount* parts) noexcept nogil:
     # parts: one amount per stage.  The totals are the parts added in stage order, then the orders of all stages.
     cdef double asset_equity[ASSETS_MAX]
@@ -389,8 +388,8 @@ cdef void check_rows(const engine_t* engine, int64_t first, int64_t last, double
 
 
 cdef void status_repeat(const engine_t* engine, int64_t row, int64_t times, mc_result* out) noexcept nogil:
-    cdef int64_t i
-    for i in range(times):
+    cdef int64_t _time
+    for _time in range(times):
         margin_check(engine, row, out)
 
 
