@@ -1,0 +1,40 @@
+"""The table of ratios: ours against the best peer of the same question, with the goal beside it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+PATH = Path(__file__).resolve().parents[1] / "benchmarks/table.py"
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("bench_table", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bench(group, name, median, **extra):
+    return {"group": group, "name": name, "stats": {"median": median}, "extra_info": extra}
+
+
+def test_ratios_goals_and_limits(tmp_path, capsys):
+    grid, one = "revaluation of 500 options x 16 scenarios", "one account, 10 positions, loop in C"
+    crowd = "1,000,000 accounts x 10 positions, {}"
+    record = {"benchmarks": [
+        bench(grid, "test_margincore[500]", 1e-4), bench(grid, "test_numpy[500]", 8e-4),
+        bench(grid, "test_numba[500]", 5e-4),
+        bench(one, "test_one[margincore]", 1e-7), bench(one, "test_one[numpy]", 3e-6),
+        bench(crowd.format("1 thread"), "test_all[margincore-1]", 1.0, items=10),
+        bench(crowd.format("1 thread"), "test_all[scipy.sparse-1]", 0.06, items=0.1),
+        bench(crowd.format("2 threads"), "test_all[margincore-2]", 0.5, items=10),
+    ]}
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(record))
+    assert load().main(str(path)) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"{grid} margincore 100 us numba 500 us 5x >= 6x missed" in lines
+    assert f"{one} margincore 100 ns numpy 3 us 30x >= 25x met" in lines
+    assert f"{one} margincore 100 ns <= 80 ns missed" in lines
+    assert f"{crowd.format('1 thread')} margincore-1 100 ms scipy.sparse-1 600 ms 6x >= 5x met" in lines
+    assert "1,000,000 accounts x 10 positions 2 threads 50 ms 1 thread 100 ms 2x >= 1.8x met" in lines
