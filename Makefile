@@ -5,9 +5,12 @@ INPUTS := pyproject.toml setup.py $(wildcard src/*) $(wildcard margincore/kernel
           $(wildcard margincore/include/*.h)
 INSTALL = $(BIN)/python -m pip install --quiet --editable
 
+# The demo takes the environment of the tests or benchmarks where there is one.
+READY := $(firstword $(wildcard .venv/installed-test .venv/installed-bench) .venv/installed)
+
 .PHONY: demo test bench lint wheel clean
 
-demo: .venv/installed
+demo: $(READY)
 	$(BIN)/margincore demo
 
 test: .venv/installed-test
