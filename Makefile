@@ -41,9 +41,11 @@ clean:
 
 # One file per extra says when it was last installed; any change of a source builds and installs again.
 .venv/installed: .venv/bin/python $(INPUTS)
+	@echo 'compiling the kernels and installing into .venv: a minute or two'
 	$(INSTALL) .
 	touch $@
 
 .venv/installed-%: .venv/bin/python $(INPUTS)
+	@echo 'compiling the kernels and installing into .venv: a minute or two'
 	$(INSTALL) '.[$*]'
 	touch $@
