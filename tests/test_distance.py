@@ -264,6 +264,24 @@ def test_a_dip_between_the_first_points_is_found():
     check_against_the_engine(poor, answer, "BTC", samples=60)
 
 
+@pytest.mark.parametrize("right, certified", [("call", True), ("put", False)])
+def test_a_put_paid_in_a_coin_that_moves_too_is_not_certified(right, certified):
+    """Its value times the coin's price is not convex in a common move; the root is found all the same."""
+    table = mc.Contracts([
+        mc.Option("ETH-OPTION", underlying="ETH", settle="BTC", strike=0.04, expiry_ns=EXPIRY, right=right),
+        mc.Perpetual("BTC-PERP", underlying="BTC", settle="USDC")])
+    engine = mc.Engine(table, mc.ScenarioMargin(scenarios=mc.grid(spot=[-0.1, 0.0, 0.1])), accounts=2)
+    value = formula.price(0.04, 0.04, mc.years(NOW, EXPIRY), 0.7, right == "call")
+    engine.update(mc.MarketState(
+        now_ns=NOW, spot={"BTC": 100_000.0, "ETH": 4_000.0, "USDC": 1.0}, forward={("ETH", EXPIRY): 0.04},
+        mark={"ETH-OPTION": value, "BTC-PERP": 100_000.0}, volatility={"ETH-OPTION": 0.7}))
+    alice = engine.open_with("alice", mc.Portfolio({"ETH-OPTION": -10.0, "BTC-PERP": 0.5}, {"USDC": 20_000.0}))
+    answer = alice.liquidation_price("ETH", together=True)
+    assert answer.certified is certified
+    check_against_the_engine(alice, answer, None, samples=60)
+    assert alice.liquidation_price("ETH").certified
+
+
 def test_requirement_is_recomputed_at_the_root():
     alice = account(scenario_model(), *BOOKS["strangle"])
     answer = alice.liquidation_price("BTC")
