@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
     from margincore.chain import load_chain
     from margincore.collateral import Flat
+    from margincore.config import show_config
     from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
     from margincore.distance import LiquidationPrice
     from margincore.engine import Engine
@@ -119,6 +120,7 @@ __all__ = [
     "portfolio_losses",
     "portfolio_pnl",
     "position_prices",
+    "show_config",
     "sigma_grid",
     "spectral_loss",
     "tail_risk",
@@ -197,6 +199,7 @@ _LATE = {
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",
+    "show_config": "margincore.config",
     "sigma_grid": "margincore.scenarios",
     "spectral_loss": "margincore.tail",
     "tail_risk": "margincore.tail",

@@ -18,10 +18,21 @@ cdef extern from *:
     #else
     static int mc_processor_level(void) { return 0; }
     #endif
+    #if defined(__VERSION__)
+    static const char *mc_compiler(void) { return __VERSION__; }
+    #else
+    static const char *mc_compiler(void) { return "unknown"; }
+    #endif
     """
     int mc_processor_level() noexcept nogil
+    const char* mc_compiler() noexcept nogil
 
 
 def level():
     """Index of the level: 0 baseline, 1 x86-64-v3 (AVX2, FMA), 2 x86-64-v4 (AVX-512)."""
     return mc_processor_level()
+
+
+def compiler():
+    """Version text of the compiler that built the kernels."""
+    return mc_compiler().decode("ascii", "replace")

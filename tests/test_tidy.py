@@ -39,7 +39,7 @@ KERNEL_FLOORS = [
 # long as no circle arises.  Lowest first.
 PYTHON_FLOORS = [
     {"errors", "kernels"},
-    {"units"},
+    {"units", "config"},
     {"contracts", "svi", "columns", "ladder"},
     {"io"},
     {"market", "surface", "arbitrage", "calibration", "scenarios", "measure", "tail", "estimate", "chain",

@@ -41,8 +41,8 @@ class ClosingCost:
         value = np.abs(unit_value)
         known = columns.spread_known.astype(bool)
         with np.errstate(divide="ignore", invalid="ignore"):
-            relative = columns.half_spread / columns.mark
+            relative = value * (columns.half_spread / columns.mark)
         coin_future = (contracts.inverse == 1) & (contracts.kind != OPTION)
-        per_contract = np.where(coin_future, value * relative, contracts.multiplier * columns.half_spread)
+        per_contract = np.where(coin_future, relative, contracts.multiplier * columns.half_spread)
         per_contract = np.where(known, per_contract, self.missing_rate * value)
         return np.where(contracts.kind == CASH, 0.0, self.share * per_contract * columns.spot[contracts.settle])

@@ -1,0 +1,158 @@
+"""The command line: exit codes, JSON, errors, and the same numbers as the library."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from shared_data import shared
+
+import margincore as mc
+from margincore.cli import main
+from margincore.demo import standard_model
+from margincore.kernels import formula
+
+
+def run(capsys, *arguments):
+    try:
+        code = main(list(arguments))
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A small chain in the venue's own form: book summary rows."""
+    expiry, rows = "27MAR26", []
+    forward = 70_000.0
+    for strike in (60_000, 65_000, 70_000, 75_000, 80_000):
+        for right in "CP":
+            price = formula.price(forward, strike, 25 / 365, 0.6, right == "C") / forward
+            rows.append({"instrument_name": f"BTC-{expiry}-{strike}-{right}", "underlying_price": forward,
+                         "underlying_index": f"BTC-{expiry}", "mark_price": price, "mark_iv": 60.0,
+                         "bid_price": price * 0.98, "ask_price": price * 1.02, "interest_rate": 0.0,
+                         "creation_timestamp": mc.utc("2026-03-02T08:00") // 10**6, "base_currency": "BTC",
+                         "quote_currency": "BTC", "estimated_delivery_price": 69_900.0})
+    rows.append({"instrument_name": "BTC-PERPETUAL", "mark_price": 69_950.0, "bid_price": 69_949.5,
+                 "ask_price": 69_950.5, "estimated_delivery_price": 69_900.0, "base_currency": "BTC",
+                 "quote_currency": "USD", "creation_timestamp": mc.utc("2026-03-02T08:00") // 10**6})
+    path = tmp_path / "chain.json"
+    path.write_text(json.dumps(rows))
+    return str(path)
+
+
+def portfolio(tmp_path, **content):
+    path = tmp_path / "portfolio.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_margin_is_what_the_library_says(capsys, chain, tmp_path):
+    held = {"positions": {"BTC-PERPETUAL": 7_000.0, "BTC-27MAR26-75000-C": -2.0}, "balances": {"BTC": 2.0}}
+    code, out, err = run(capsys, "margin", portfolio(tmp_path, **held), chain, "--json")
+    assert (code, err) == (0, "")
+    contracts, market = mc.load_chain(chain)
+    engine = mc.Engine(contracts, standard_model())
+    engine.update(market)
+    assert json.loads(out) == engine.margin(mc.Portfolio(**held)).to_dict()
+    code, out, _ = run(capsys, "margin", portfolio(tmp_path, **held), chain)
+    assert code == 0
+    assert "HEALTHY" in out
+    assert "maintenance" in out
+
+
+def test_breach_is_exit_code_2(capsys, chain, tmp_path):
+    thin = portfolio(tmp_path, positions={"BTC-27MAR26-70000-C": -10.0}, balances={"BTC": 0.8})
+    code, out, _ = run(capsys, "margin", thin, chain, "--json")
+    assert code == 2
+    assert json.loads(out)["status"] == "LIQUIDATION"
+
+
+def test_what_if_prices_at_the_mark_or_as_told(capsys, chain, tmp_path):
+    held = portfolio(tmp_path, balances={"BTC": 2.0})
+    code, out, _ = run(capsys, "whatif", held, chain, "BTC-PERPETUAL:-5000", "BTC-27MAR26-75000-C:-1@0.01", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["allowed"] is True
+    assert answer["after"]["maintenance"] > answer["before"]["maintenance"] == 0.0
+    code, out, _ = run(capsys, "whatif", held, chain, "BTC-PERPETUAL:5000000")
+    assert code == 2
+    assert "refused" in out
+
+
+def test_liquidation_prices(capsys, chain, tmp_path):
+    held = portfolio(tmp_path, positions={"BTC-PERPETUAL": 140_000.0}, balances={"BTC": 1.0})
+    code, out, _ = run(capsys, "liq", held, chain, "--json")
+    answer = json.loads(out)["BTC"]
+    assert code == 0
+    assert answer["down"] < answer["price"]
+    assert answer["up"] is None
+    code, out, _ = run(capsys, "liq", held, chain)
+    assert "down" in out
+    assert "none up to" in out
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["margin", "{p}", "absent.json"], "absent.json"),
+    (["margin", "absent.json", "{c}"], "absent.json"),
+    (["margin", "{bad}", "{c}"], "portfolio must be JSON"),
+    (["margin", "{unknown}", "{c}"], "NOPE"),
+    (["margin", "{extra}", "{c}"], "positions, balances and entry"),
+    (["whatif", "{p}", "{c}", "BTC-PERPETUAL"], "order must be"),
+    (["whatif", "{p}", "{c}", "BTC-PERPETUAL:x"], "order must be"),
+    (["whatif", "{p}", "{c}", "BTC-PERPETUAL:nan"], "quantity must be finite"),
+    (["nothing"], "invalid choice"),
+    ([], "required"),
+])
+def test_wrong_input_is_exit_code_1_and_one_clear_line(capsys, chain, tmp_path, arguments, words):
+    paths = {"c": chain, "p": portfolio(tmp_path, balances={"BTC": 1.0})}
+    for name, text in (("bad", "{"), ("unknown", '{"positions": {"NOPE": 1}}'), ("extra", '{"cash": 1}')):
+        (tmp_path / f"{name}.json").write_text(text)
+        paths[name] = str(tmp_path / f"{name}.json")
+    code, out, err = run(capsys, *[a.format(**paths) for a in arguments])
+    assert code == 1
+    assert out == ""
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_info_names_version_and_level(capsys):
+    code, out, _ = run(capsys, "info", "--json")
+    assert code == 0
+    config = json.loads(out)
+    assert config["kernels"]["level"] in config["kernels"]["built"]
+    assert config == mc.show_config(mode="dicts")
+    assert config["kernels"]["compiler"] in run(capsys, "info")[1]
+    with pytest.raises(ValueError, match="mode"):
+        mc.show_config(mode="loud")
+
+
+def test_demo_on_its_own_market(capsys):
+    code, out, err = run(capsys, "demo", "--accounts", "2000")
+    assert (code, err) == (0, "")
+    for words in ("built here", "BTC-PERP", "maintenance", "initial", "worst of", "liquidation", "What if", "ns in C",
+                  "2,000 accounts"):
+        assert words in out
+    code, out, _ = run(capsys, "demo", "--accounts", "2000", "--json")
+    data = json.loads(out)
+    assert data["what_if"]["maintenance"] > 1.5 * data["report"]["maintenance"]  # selling the hedge costs margin
+
+
+@pytest.mark.parametrize("name", ["deribit_tickers_full_btc_202601.parquet",
+                                  "deribit_tickers_full_btc_20200521.parquet",
+                                  "deribit_chain_crash_20260203_20260208_6h.parquet"])
+def test_demo_on_a_real_chain(capsys, name):
+    pytest.importorskip("pyarrow", reason="the chain is a parquet file")
+    path = shared("data", "options", name)
+    code, out, err = run(capsys, "demo", "--market", str(path), "--currency", "BTC", "--accounts", "1000")
+    assert (code, err) == (0, "")
+    assert "HEALTHY" in out
+
+
+def test_the_module_runs():
+    done = subprocess.run([sys.executable, "-m", "margincore", "--version"], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0
+    assert mc.__version__ in done.stdout
