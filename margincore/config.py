@@ -34,7 +34,7 @@ def show_config(mode: str = "stdout") -> Config | None:
         `python`.
     """
     folder = Path(kernels.__file__).parent
-    built = [level for level in kernels.LEVELS if level == "baseline" or any((folder / level).glob("*.so"))]
+    built = [level for level in kernels.LEVELS if level == "baseline" or any((folder / level).glob("formula.*"))]
     config: Config = {
         "margincore": {"version": _release("margincore")},
         "kernels": {"level": kernels.level, "built": ", ".join(built),

@@ -21,7 +21,7 @@ def _choose() -> str:
     chosen = forced or supported
     if LEVELS.index(chosen) > LEVELS.index(supported):
         raise ImportError(f"MARGINCORE_LEVEL must be supported by this processor (up to {supported}), was {forced!r}")
-    while chosen != "baseline" and not (Path(__path__[0]) / chosen).is_dir():
+    while chosen != "baseline" and not any((Path(__path__[0]) / chosen).glob("formula.*")):
         if forced:
             raise ImportError(f"MARGINCORE_LEVEL must name a level that was built, was {forced!r}")
         chosen = LEVELS[LEVELS.index(chosen) - 1]
