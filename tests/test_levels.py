@@ -12,7 +12,7 @@ from margincore.kernels import LEVELS, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(margincore.kernels.__file__).parent
-BUILT = [name for name in LEVELS if name == "baseline" or (FOLDER / name).is_dir()]
+BUILT = [name for name in LEVELS if name == "baseline" or any((FOLDER / name).glob("formula.*"))]
 WIDEST = LEVELS[processor.level()]
 
 SHOW = """
