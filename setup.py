@@ -59,7 +59,7 @@ if SANITIZE:
     LFLAGS += ["-fsanitize=address,undefined"]
 
 # Loops that gain from wider vectors.  The others are compiled once.
-VECTOR_KERNELS = {"formula", "variance", "surface", "scenario", "realised", "reval", "risk", "margin"}
+VECTOR_KERNELS = {"formula", "variance", "surface", "scenario", "realised", "reval", "risk", "stage", "margin"}
 LEVELS = {"": [], "v3": [], "v4": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
     LEVELS = {
@@ -78,7 +78,7 @@ def extension(name, source, level=""):
         f"{package}.{name}",
         [str(source)],
         include_dirs=[np.get_include(), "margincore/include", "src"],
-        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h"],
+        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h", "src/lanes.h"],
         define_macros=MACROS,
         extra_compile_args=CFLAGS + LEVELS[level],
         extra_link_args=LFLAGS,

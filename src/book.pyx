@@ -5,7 +5,7 @@ column (offset set, underlying, column), so that grouping is a scan and the orde
 Cost: 20 bytes a slot (36 with open orders) and 36 a row; a trade touches one row, about 20 ns.
 """
 
-from libc.math cimport fabs, fmax, isfinite
+from libc.math cimport fabs, isfinite
 from libc.string cimport memmove
 
 cimport cython
@@ -13,221 +13,97 @@ cimport numpy as cnp
 
 import numpy as np
 
-from margincore.errors import CapacityError, RangeError, ShapeError, StaleAccount, UnknownInstrument, raise_code
+from margincore.errors import CapacityError, NotFiniteError, RangeError, ShapeError, StaleAccount, UnknownInstrument, raise_code
 
+from margincore.kernels.row cimport (
+    amount_max, book_room, book_t, book_view, price_allowed, row_deposit, row_drop_empty, row_find, row_insert, row_lacks,
+    row_next, row_remove, row_trade, trade_allowed, unit_value,
+)
 from margincore.kernels.types cimport (
-    MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION,
+    MC_CASH, MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION,
     int32_t, int64_t, mc_row, uint8_t,
 )
 
 cnp.import_array()
 
-# Larger amounts are typing errors, and products of two of them must stay finite.
-cdef double AMOUNT_MAX = 1e15
-# Rounding residue of a closing trade: nearer to zero than this share of the larger leg is zero.
-cdef double DUST = 8.9e-16
-
-
-# ---- one row, real or scratch -----------------------------------------------------------------------------------
-
-cdef double unit_value(const book_t* book, int32_t column, double price) noexcept nogil:
-    # settlement asset per contract at a price: m P, inverse futures -m / P (their options are quoted in coin already)
-    if book.inverse[column] and book.kind[column] != MC_OPTION:
-        return -book.multiplier[column] / price
-    return book.multiplier[column] * price
-
-
-cdef int32_t row_find(const mc_row* row, int32_t column) noexcept nogil:
-    cdef int32_t i
-    for i in range(row.count):
-        if row.instrument[i] == column:
-            return i
-    return -1
-
-
-cdef inline int32_t row_lacks(const mc_row* row, int32_t column) noexcept nogil:
-    return 1 if row_find(row, column) < 0 else 0
-
-
-cdef void shift(mc_row* row, int32_t to, int32_t since, size_t slots) noexcept nogil:
-    memmove(&row.instrument[to], &row.instrument[since], slots * sizeof(int32_t))
-    memmove(&row.quantity[to], &row.quantity[since], slots * sizeof(double))
-    memmove(&row.entry[to], &row.entry[since], slots * sizeof(double))
-    if row.order_buy != NULL:
-        memmove(&row.order_buy[to], &row.order_buy[since], slots * sizeof(double))
-        memmove(&row.order_sell[to], &row.order_sell[since], slots * sizeof(double))
-
-
-cdef int32_t row_insert(const book_t* book, mc_row* row, int32_t column) noexcept nogil:
-    # the caller has made room
-    cdef int32_t at = row.count
-    while at > 0 and book.rank[row.instrument[at - 1]] > book.rank[column]:
-        at -= 1
-    shift(row, at + 1, at, <size_t>(row.count - at))
-    row.instrument[at] = column
-    row.quantity[at] = 0.0
-    row.entry[at] = 0.0
-    if row.order_buy != NULL:
-        row.order_buy[at] = 0.0
-        row.order_sell[at] = 0.0
-    row.count += 1
-    return at
-
-
-cdef void row_remove(mc_row* row, int32_t at) noexcept nogil:
-    shift(row, at, at + 1, <size_t>(row.count - at - 1))
-    row.count -= 1
-
-
-cdef void row_drop_empty(mc_row* row, int32_t at) noexcept nogil:
-    if row.quantity[at] == 0.0 and (row.order_buy == NULL or (row.order_buy[at] == 0.0 and row.order_sell[at] == 0.0)):
-        row_remove(row, at)
-
-
-cdef int row_deposit(const book_t* book, mc_row* row, int32_t asset, double amount) noexcept nogil:
-    cdef int32_t at = row_find(row, asset)
-    cdef double total = amount + (row.quantity[at] if at >= 0 else 0.0)
-    if not fabs(total) <= AMOUNT_MAX:
-        return MC_ERANGE
-    if at < 0:
-        at = row_insert(book, row, asset)
-    row.quantity[at] = total
-    return MC_OK
-
-
-cdef int row_trade(const book_t* book, mc_row* row, int32_t column, double quantity, double price,
-                   double fee) noexcept nogil:
-    # Average cost: what closes realises quantity * (value - entry per contract), what opens adds to the entry value.
-    cdef int32_t at
-    cdef double value = unit_value(book, column, price)
-    cdef double held = 0.0, entry = 0.0, after, cash, closed
-    at = row_find(row, column)
-    if at >= 0:
-        held = row.quantity[at]
-        entry = row.entry[at]
-    after = held + quantity
-    if fabs(after) <= DUST * fmax(fabs(held), fabs(quantity)):
-        after = 0.0
-    if held * quantity >= 0.0:
-        cash = 0.0
-        entry += quantity * value
-    elif held * after > 0.0:
-        closed = entry * (quantity / held)      # negative share of the entry value
-        cash = closed - quantity * value
-        entry += closed
-    else:
-        cash = held * value - entry
-        entry = after * value
-    if book.kind[column] == MC_OPTION:          # the premium is paid, nothing is owed later
-        cash = -(quantity * value)
-    cash -= fee
-    if not (fabs(after) <= AMOUNT_MAX and isfinite(entry) and fabs(cash) <= AMOUNT_MAX):
-        return MC_ERANGE
-    if row_deposit(book, row, book.settle[column], cash) != MC_OK:
-        return MC_ERANGE
-    at = row_find(row, column)
-    if at < 0:
-        at = row_insert(book, row, column)
-    row.quantity[at] = after
-    row.entry[at] = entry
-    row_drop_empty(row, at)
-    return MC_OK
-
-
 # ---- the book ---------------------------------------------------------------------------------------------------
 
-cdef int book_view(const book_t* book, int64_t row, mc_row* view) noexcept nogil:
-    cdef int64_t first
-    if not 0 <= row < book.rows_used or not book.generation[row] & 1:
-        return MC_EROW
-    first = book.start[row]
-    view.instrument = book.instrument + first
-    view.quantity = book.quantity + first
-    view.entry = book.entry + first
-    view.order_buy = NULL if book.order_buy == NULL else book.order_buy + first
-    view.order_sell = NULL if book.order_sell == NULL else book.order_sell + first
-    view.initial_rate = book.initial_rate[row]
-    view.asset_equity = NULL
-    view.count = book.count[row]
-    view.capacity = book.capacity[row]
-    return MC_OK
-
-
-cdef int book_reserve(book_t* book, int64_t row, int32_t extra) noexcept nogil:
-    # Room for `extra` more slots: a full row moves to the end with double capacity; the old slots wait for compact().
-    cdef int64_t need = <int64_t>book.count[row] + extra
-    cdef int64_t capacity = book.capacity[row], first = book.start[row], to = book.slots_used
+cdef void row_move(book_t* book, int64_t row, int64_t to, int64_t capacity) noexcept nogil:
+    cdef int64_t first = book.start[row]
     cdef size_t slots = <size_t>book.count[row]
-    if need <= capacity:
-        return MC_OK
-    if need > ROW_SLOTS_MAX:
-        return MC_ECAPACITY
-    if first + capacity == to:                 # the last row has nothing behind it: it grows where it stands
-        to = first
-    capacity = 2 * capacity if 2 * capacity > need else need
-    if to + capacity > book.slots_max:
-        capacity = need
-    if to + capacity > book.slots_max:
-        return MC_ECAPACITY
     memmove(&book.instrument[to], &book.instrument[first], slots * sizeof(int32_t))
     memmove(&book.quantity[to], &book.quantity[first], slots * sizeof(double))
     memmove(&book.entry[to], &book.entry[first], slots * sizeof(double))
-    if book.order_buy != NULL:
+    if book.orders[row]:
         memmove(&book.order_buy[to], &book.order_buy[first], slots * sizeof(double))
         memmove(&book.order_sell[to], &book.order_sell[first], slots * sizeof(double))
     book.start[row] = to
     book.capacity[row] = <int32_t>capacity
-    book.slots_used = to + capacity
+
+
+cdef int book_change(book_t* book, int64_t row, mc_row* view, int code, int64_t start, int32_t capacity) noexcept nogil:
+    # Ends a change: the new count, or on an error the place the row had before it was moved.
+    if code == MC_OK:
+        book.count[row] = view.count
+    elif book.capacity[row] != capacity:
+        book.slots_used -= book.capacity[row] - (capacity if book.start[row] == start else 0)
+        book.start[row] = start
+        book.capacity[row] = capacity
+    return code
+
+
+cdef int book_reserve(book_t* book, int64_t row, int32_t extra, mc_row* view) noexcept nogil:
+    # Room for `extra` more slots: a full row moves to the end; the old slots wait for compact().
+    cdef int64_t capacity = book_room(book, row, extra)
+    if capacity < 0:
+        return MC_ECAPACITY
+    if capacity > book.capacity[row]:
+        row_move(book, row, row_next(book, row), capacity)
+        book.slots_used = book.start[row] + capacity
+        book_view(book, row, view)
     return MC_OK
-
-
-cdef int price_allowed(const book_t* book, int32_t column, double price) noexcept nogil:
-    if not isfinite(price):
-        return MC_EFINITE
-    if price < 0.0 or price > AMOUNT_MAX or (price == 0.0 and book.kind[column] != MC_OPTION):
-        return MC_ERANGE
-    return MC_OK
-
-
-cdef int trade_allowed(const book_t* book, int32_t column, double quantity, double price, double fee) noexcept nogil:
-    if not book.assets <= column < book.columns or book.retired[column]:
-        return MC_ECOLUMN
-    if not (isfinite(quantity) and isfinite(fee)):
-        return MC_EFINITE
-    if quantity == 0.0 or fabs(quantity) > AMOUNT_MAX or fabs(fee) > AMOUNT_MAX:
-        return MC_ERANGE
-    return price_allowed(book, column, price)
 
 
 cdef int book_trade(book_t* book, int64_t row, int32_t column, double quantity, double price,
                     double fee) noexcept nogil:
     cdef mc_row view
+    cdef int64_t start
+    cdef int32_t capacity
     cdef int code = book_view(book, row, &view)
     if code == MC_OK:
         code = trade_allowed(book, column, quantity, price, fee)
+    if code != MC_OK:
+        return code
+    start, capacity = book.start[row], book.capacity[row]
+    code = book_reserve(book, row, row_lacks(book, &view, column), &view)
     if code == MC_OK:
-        code = book_reserve(book, row, row_lacks(&view, column) + row_lacks(&view, book.settle[column]))
-    if code == MC_OK:
-        book_view(book, row, &view)
         code = row_trade(book, &view, column, quantity, price, fee)
-        book.count[row] = view.count
-    return code
+    return book_change(book, row, &view, code, start, capacity)
 
 
 cdef int book_deposit(book_t* book, int64_t row, int32_t asset, double amount) noexcept nogil:
     cdef mc_row view
+    cdef int64_t start
+    cdef int32_t capacity
     cdef int code = book_view(book, row, &view)
     if code == MC_OK and not 0 <= asset < book.assets:
         code = MC_ECOLUMN
     if code == MC_OK and not isfinite(amount):
         code = MC_EFINITE
+    if code != MC_OK:
+        return code
+    start, capacity = book.start[row], book.capacity[row]
+    code = book_reserve(book, row, row_lacks(book, &view, asset), &view)
     if code == MC_OK:
-        code = book_reserve(book, row, row_lacks(&view, asset))
-    if code == MC_OK:
-        book_view(book, row, &view)
         code = row_deposit(book, &view, asset, amount)
-        book.count[row] = view.count
-    return code
+    return book_change(book, row, &view, code, start, capacity)
+
+
+cdef int32_t row_orders(const mc_row* row) noexcept nogil:
+    cdef int32_t i, found = 0
+    for i in range(row.count):
+        found += row.order_buy[i] != 0.0 or row.order_sell[i] != 0.0
+    return found
 
 
 cdef int book_order(book_t* book, int64_t row, int32_t column, double buy, double sell) noexcept nogil:
@@ -240,12 +116,18 @@ cdef int book_order(book_t* book, int64_t row, int32_t column, double buy, doubl
         return MC_ECOLUMN
     if not (isfinite(buy) and isfinite(sell)):
         return MC_EFINITE
-    if not (0.0 <= buy <= AMOUNT_MAX and 0.0 <= sell <= AMOUNT_MAX):
+    if not (0.0 <= buy <= amount_max() and 0.0 <= sell <= amount_max()):
         return MC_ERANGE
-    code = book_reserve(book, row, row_lacks(&view, column) + row_lacks(&view, book.settle[column]))
+    if row_find(&view, column) < 0 and buy == 0.0 and sell == 0.0:
+        return MC_OK
+    code = book_reserve(book, row, row_lacks(book, &view, column), &view)
     if code != MC_OK:
         return code
-    book_view(book, row, &view)
+    if view.order_buy == NULL:              # the first order of this row: what lies in its slots is stale
+        view.order_buy = book.order_buy + book.start[row]
+        view.order_sell = book.order_sell + book.start[row]
+        for at in range(view.count):
+            view.order_buy[at] = view.order_sell[at] = 0.0
     if row_find(&view, book.settle[column]) < 0:
         row_insert(book, &view, book.settle[column])
     at = row_find(&view, column)
@@ -255,64 +137,55 @@ cdef int book_order(book_t* book, int64_t row, int32_t column, double buy, doubl
     view.order_sell[at] = sell
     row_drop_empty(&view, at)
     book.count[row] = view.count
+    book.orders[row] = row_orders(&view)
     return MC_OK
 
 
-cdef int64_t book_settle(book_t* book, int32_t column, double price) noexcept nogil:
-    # Cash for every holder: futures quantity * value - entry, options quantity * payoff (price = payoff per unit).
-    # The settlement asset has its slot since the first trade, so this cannot run out of room.
-    cdef int64_t row, settled = 0
-    cdef int32_t at
-    cdef double cash, value = unit_value(book, column, price)
+# A cash flow of every holder of a column: settle pays the position out, fund moves an amount per contract.  First a pass
+# that only looks, so that a balance out of range refuses the whole: returns the holders, or minus one less the row.
+# The settlement asset has its slot since the first trade, so this cannot run out of room.
+cdef int64_t book_flow(book_t* book, int32_t column, double value, int settled, int write) noexcept nogil:
+    cdef int64_t row, holders = 0
+    cdef int32_t at, cash
+    cdef double total
     cdef mc_row view
     for row in range(book.rows_used):
         if book_view(book, row, &view) != MC_OK:
             continue
         at = row_find(&view, column)
-        if at < 0:
+        if at < 0 or (view.quantity[at] == 0.0 and not settled):
             continue
-        cash = view.quantity[at] * value
-        if book.kind[column] != MC_OPTION:
-            cash -= view.entry[at]
-        row_remove(&view, at)
-        view.quantity[row_find(&view, book.settle[column])] += cash
-        book.count[row] = view.count
-        settled += 1
-    book.retired[column] = 1
-    return settled
-
-
-cdef int64_t book_fund(book_t* book, int32_t column, double amount) noexcept nogil:
-    # longs pay `amount` of the settlement asset per contract, shorts receive it
-    cdef int64_t row, paid = 0
-    cdef int32_t at
-    cdef mc_row view
-    for row in range(book.rows_used):
-        if book_view(book, row, &view) != MC_OK:
-            continue
-        at = row_find(&view, column)
-        if at < 0 or view.quantity[at] == 0.0:
-            continue
-        view.quantity[row_find(&view, book.settle[column])] -= view.quantity[at] * amount
-        paid += 1
-    return paid
+        cash = row_find(&view, book.settle[column])
+        total = view.quantity[at] * value
+        if settled and book.kind[column] != MC_OPTION:
+            total -= view.entry[at]
+        total += view.quantity[cash]
+        if not fabs(total) <= amount_max():
+            return -1 - row
+        holders += 1
+        if write:
+            view.quantity[cash] = total
+            if settled:
+                row_remove(&view, at)
+                book.count[row] = view.count
+                book.orders[row] = row_orders(&view) if view.order_buy != NULL else 0
+    return holders
 
 
 cdef void book_remap(book_t* book, const int32_t* column_to) noexcept nogil:
     # New column numbers, then each row sorted by the new ranks (insertion sort: rows are short and nearly sorted).
     cdef int64_t row
-    cdef int32_t i, at
+    cdef int32_t i, at, count, column
     cdef double quantity, entry, buy = 0.0, sell = 0.0
     cdef mc_row view
     for row in range(book.rows_used):
         if book_view(book, row, &view) != MC_OK:
             continue
-        for i in range(view.count):
-            view.instrument[i] = column_to[view.instrument[i]]
-        at = view.count
+        count = view.count
         view.count = 0
-        for i in range(at):
-            quantity, entry, column = view.quantity[i], view.entry[i], view.instrument[i]
+        for i in range(count):
+            column = column_to[view.instrument[i]]
+            quantity, entry = view.quantity[i], view.entry[i]
             if view.order_buy != NULL:
                 buy, sell = view.order_buy[i], view.order_sell[i]
             at = row_insert(book, &view, column)
@@ -321,6 +194,59 @@ cdef void book_remap(book_t* book, const int32_t* column_to) noexcept nogil:
             if view.order_buy != NULL:
                 view.order_buy[at] = buy
                 view.order_sell[at] = sell
+
+
+cdef void book_compact(book_t* book, const int64_t* order) noexcept nogil:
+    # rows in the order of their slots, so that each moves towards the front
+    cdef int64_t k, row, at = 0, capacity
+    for k in range(book.rows_used):
+        row = order[k]
+        capacity = book.slots_first if book.slots_first > book.count[row] else book.count[row]
+        capacity = capacity if capacity < book.capacity[row] else book.capacity[row]
+        row_move(book, row, at, capacity)
+        at += capacity
+    book.slots_used = at
+
+
+cdef int book_load(book_t* book, int64_t fresh, const int64_t* start, const int32_t* column, const double* quantity,
+                   const double* price, int64_t* at) noexcept nogil:
+    cdef int64_t first = book.rows_used, slots = book.slots_used, row, i
+    cdef int code = MC_OK
+    for row in range(first, first + fresh):
+        book.start[row] = book.slots_used
+        book.capacity[row] = book.slots_first
+        book.slots_used += book.slots_first
+        book.rows_used += 1
+        book.count[row] = book.orders[row] = 0
+        book.parent[row] = -1
+        book.initial_rate[row] = 0.0
+        book.generation[row] += 1
+        for i in range(start[row - first], start[row - first + 1]):
+            if column[i] < book.assets:
+                code = book_deposit(book, row, column[i], quantity[i])
+            else:
+                code = book_trade(book, row, column[i], quantity[i], price[i], 0.0)
+            if code != MC_OK:
+                at[0] = i
+                for i in range(first, book.rows_used):
+                    book.generation[i] -= 1
+                book.rows_used = first
+                book.slots_used = slots
+                return code
+        if book.count[row] > book.slots_first:      # the last row gives back what it does not need
+            book.capacity[row] = book.count[row]
+            book.slots_used = book.start[row] + book.count[row]
+    return MC_OK
+
+
+cdef void* book_array(object array, str name, object dtype, int64_t length) except NULL:
+    # the data of a contiguous array, read-only ones included; length -1 takes any
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous:
+        raise ShapeError(f"{name} must be a contiguous {np.dtype(dtype).name} array with one axis, "
+                         f"had {getattr(array, 'dtype', type(array).__name__)}, shape {np.shape(array)}")
+    if length >= 0 and array.shape[0] != length:
+        raise ShapeError(f"{name} must have length {length}, had {array.shape[0]}")
+    return cnp.PyArray_DATA(<cnp.ndarray>array)
 
 
 cdef class Book:
@@ -338,6 +264,10 @@ cdef class Book:
         Order of columns inside a row, column of the settlement asset, code of `margincore.h`.
     multiplier : float64 array, shape (columns,)
     inverse : uint8 array, shape (columns,)
+
+    Notes
+    -----
+    One writer at a time; readers on other threads only while nobody writes.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -349,32 +279,42 @@ cdef class Book:
         if rows_max < 1 or slots_first < 2 or slots_max < slots_first:
             raise RangeError(f"rows_max must be at least 1, slots_first 2 and slots_max slots_first, "
                              f"were {rows_max}, {slots_first}, {slots_max}")
-        hold = self.arrays
+        if self.c.rows_max:
+            raise RangeError("a book cannot be constructed twice")
+        hold = {}
         for name, dtype, size in (("start", np.int64, rows_max), ("count", np.int32, rows_max),
                                   ("capacity", np.int32, rows_max), ("generation", np.int32, rows_max),
+                                  ("orders", np.int32, rows_max),
                                   ("parent", np.int64, rows_max), ("initial_rate", np.float64, rows_max),
                                   ("instrument", np.int32, slots_max), ("quantity", np.float64, slots_max),
                                   ("entry", np.float64, slots_max)):
             hold[name] = np.zeros(size, dtype)
+        self.set_columns(assets, rank, settle, kind, multiplier, inverse)
+        self.arrays.update(hold)
         self.c.rows_max = rows_max
         self.c.slots_max = slots_max
         self.c.slots_first = slots_first
         self.c.start = <int64_t*>cnp.PyArray_DATA(hold["start"])
         self.c.count = <int32_t*>cnp.PyArray_DATA(hold["count"])
         self.c.capacity = <int32_t*>cnp.PyArray_DATA(hold["capacity"])
+        self.c.orders = <int32_t*>cnp.PyArray_DATA(hold["orders"])
         self.c.generation = <int32_t*>cnp.PyArray_DATA(hold["generation"])
         self.c.parent = <int64_t*>cnp.PyArray_DATA(hold["parent"])
         self.c.initial_rate = <double*>cnp.PyArray_DATA(hold["initial_rate"])
         self.c.instrument = <int32_t*>cnp.PyArray_DATA(hold["instrument"])
         self.c.quantity = <double*>cnp.PyArray_DATA(hold["quantity"])
         self.c.entry = <double*>cnp.PyArray_DATA(hold["entry"])
-        self.set_columns(assets, rank, settle, kind, multiplier, inverse)
 
     cdef int fail(self, int code, int64_t row, int32_t column) except -1:
         raise_code(code, f"row {row}, column {column}")
 
     def set_columns(self, int32_t assets, rank, settle, kind, multiplier, inverse):
-        """Replace the column table (same meaning as in the constructor); positions are not touched."""
+        """Replace the column table (same meaning as in the constructor); only while no row is open: see `remap`."""
+        if self.c.rows_used and (self.arrays["generation"][:self.c.rows_used] & 1).any():
+            raise RangeError("columns must not be replaced while rows are open: remap renumbers what they hold")
+        self.take_columns(assets, rank, settle, kind, multiplier, inverse)
+
+    cdef int take_columns(self, int32_t assets, rank, settle, kind, multiplier, inverse) except -1:
         rank = np.array(rank, np.int32)
         columns = len(rank)
         table = {"rank": rank, "settle": np.array(settle, np.int32), "kind": np.array(kind, np.int32),
@@ -383,8 +323,15 @@ cdef class Book:
         for name, array in table.items():
             if array.shape != (columns,):
                 raise ShapeError(f"{name} must have shape ({columns},), had {array.shape}")
-        if not 0 < assets <= columns or not ((table["settle"] >= 0) & (table["settle"] < assets)).all():
+        own, settles, codes = np.arange(columns), table["settle"], table["kind"]
+        if not 0 < assets <= columns or not ((settles >= 0) & (settles < assets)).all():
             raise RangeError(f"settle must name one of the {assets} asset columns")
+        if not ((codes == MC_CASH) == (own < assets)).all() or not ((codes >= MC_CASH) & (codes <= MC_OPTION)).all():
+            raise RangeError(f"kind must be {MC_CASH} in the {assets} asset columns, and a derivative in the others")
+        if not (settles[:assets] == own[:assets]).all():
+            raise RangeError("settle must be its own column for an asset")
+        if not ((table["multiplier"] > 0.0) & (table["multiplier"] <= amount_max())).all():
+            raise RangeError(f"multiplier must be above 0 and at most {amount_max():g}")
         self.arrays.update(table)
         self.c.columns = columns
         self.c.assets = assets
@@ -394,6 +341,7 @@ cdef class Book:
         self.c.multiplier = <const double*>cnp.PyArray_DATA(table["multiplier"])
         self.c.inverse = <const uint8_t*>cnp.PyArray_DATA(table["inverse"])
         self.c.retired = <uint8_t*>cnp.PyArray_DATA(table["retired"])
+        return 0
 
     # ---- rows
 
@@ -413,8 +361,17 @@ cdef class Book:
         return sum(array.nbytes for array in self.arrays.values())
 
     def open(self, double initial_rate=0.0, int64_t parent=-1):
-        """Open an empty row; returns its number.  `initial_rate` is 1 / chosen leverage, 0 for none."""
+        """Open an empty row; returns its number.
+
+        `initial_rate` is 1 / chosen leverage, 0 for none; `parent` the account of an isolated row, -1 for none.
+        """
         cdef int64_t row
+        if not isfinite(initial_rate):
+            raise NotFiniteError(f"initial_rate must be finite, was {initial_rate}")
+        if initial_rate < 0.0:
+            raise RangeError(f"initial_rate must be at least 0, was {initial_rate}")
+        if parent != -1 and (not 0 <= parent < self.c.rows_used or not self.c.generation[parent] & 1):
+            raise StaleAccount(f"parent must be -1 or an open row, was {parent}")
         with cython.critical_section(self):
             if self.free_rows:
                 row = self.free_rows.pop()
@@ -428,7 +385,7 @@ cdef class Book:
                 self.c.capacity[row] = self.c.slots_first
                 self.c.slots_used += self.c.slots_first
                 self.c.rows_used += 1
-            self.c.count[row] = 0
+            self.c.count[row] = self.c.orders[row] = 0
             self.c.parent[row] = parent
             self.c.initial_rate[row] = initial_rate
             self.c.generation[row] += 1
@@ -477,7 +434,7 @@ cdef class Book:
             self.fail(MC_EROW, row, -1)
         hold, first = self.arrays, self.c.start[row]
         part = slice(first, first + view.count)
-        orders = [hold[name][part].copy() if name in hold else np.zeros(view.count)
+        orders = [hold[name][part].copy() if view.order_buy != NULL else np.zeros(view.count)
                   for name in ("order_buy", "order_sell")]
         return (hold["instrument"][part].copy(), hold["quantity"][part].copy(), hold["entry"][part].copy(), *orders)
 
@@ -521,31 +478,41 @@ cdef class Book:
         if code != MC_OK:
             self.fail(code, row, column)
 
+    cdef int64_t flow(self, int32_t column, double value, int settled) except -1:
+        cdef int64_t holders
+        with cython.critical_section(self), nogil:
+            holders = book_flow(&self.c, column, value, settled, 0)
+            if holders >= 0:
+                book_flow(&self.c, column, value, settled, 1)
+                if settled:
+                    self.c.retired[column] = 1
+        if holders < 0:
+            self.fail(MC_ERANGE, -1 - holders, column)
+        return holders
+
     def settle(self, int32_t column, double price):
         """Turn every position in a column into cash and retire the column; returns the holders.
 
-        `price` is the settlement price of a future, the payoff per unit in the settlement asset of an option.
+        `price` is the settlement price of a future, the payoff per unit in the settlement asset of an option.  All or
+        nothing: a balance that would leave its range refuses the whole.
         """
-        cdef int64_t settled
         if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
             self.fail(MC_ECOLUMN, -1, column)
         cdef int code = price_allowed(&self.c, column, price)
         if code != MC_OK:
-            self.fail(code, -1, column)
-        with cython.critical_section(self), nogil:
-            settled = book_settle(&self.c, column, price)
-        return settled
+            raise_code(code, f"column {column}, price {price}")
+        return self.flow(column, unit_value(&self.c, column, price), 1)
 
     def fund(self, int32_t column, double amount):
-        """Charge every long `amount` of the settlement asset per contract and pay it to every short; returns holders."""
-        cdef int64_t paid
+        """Charge every long `amount` of the settlement asset per contract and pay it to every short; returns holders.
+
+        All or nothing, as `settle`.
+        """
         if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
             self.fail(MC_ECOLUMN, -1, column)
         if not isfinite(amount):
-            self.fail(MC_EFINITE, -1, column)
-        with cython.critical_section(self), nogil:
-            paid = book_fund(&self.c, column, amount)
-        return paid
+            raise_code(MC_EFINITE, f"column {column}, amount {amount}")
+        return self.flow(column, -amount, 0)
 
     def holders(self, int32_t column):
         """Number of open rows that hold a position, balance or order in a column."""
@@ -558,83 +525,59 @@ cdef class Book:
         return found
 
     def remap(self, column_to, int32_t assets, rank, settle, kind, multiplier, inverse):
-        """Renumber the columns of every position (int32 array over the old columns) and take a new column table."""
+        """Renumber the columns of every position and take a new column table.
+
+        column_to : int32, shape (old columns,); -1 for a column that goes, which nobody may hold.  A column that stays
+        keeps its settlement asset, kind, multiplier, and whether it is settled.
+        """
         mapping = np.array(column_to, np.int32)
         if mapping.shape != (self.c.columns,):
             raise ShapeError(f"column_to must have shape ({self.c.columns},), had {mapping.shape}")
+        kept = np.flatnonzero(mapping >= 0)
+        to = mapping[kept]
+        if (to >= np.size(rank)).any() or len(np.unique(to)) != len(to):
+            raise RangeError(f"column_to must name each of the {np.size(rank)} new columns at most once")
+        old = {name: self.arrays[name] for name in ("settle", "kind", "multiplier", "inverse", "retired")}
+        same = mapping[old["settle"][kept]] == np.asarray(settle)[to]
+        for name, new in (("kind", kind), ("multiplier", multiplier), ("inverse", inverse)):
+            same = same & (old[name][kept] == np.asarray(new)[to])
         with cython.critical_section(self):
             for column in np.flatnonzero(mapping < 0):
                 if self.holders(column):
                     raise UnknownInstrument(f"column {column} is still held and must have a new column")
-            self.set_columns(assets, rank, settle, kind, multiplier, inverse)
+            for column in kept[~same]:
+                if self.holders(column):
+                    raise RangeError(f"column {column} is still held and must keep settle, kind, multiplier and inverse")
+            self.take_columns(assets, rank, settle, kind, multiplier, inverse)
+            self.arrays["retired"][to] = old["retired"][kept]
             book_remap(&self.c, <const int32_t*>cnp.PyArray_DATA(mapping))
 
-    def load(self, const int64_t[::1] start not None, const int32_t[::1] column not None,
-             const double[::1] quantity not None, const double[::1] price not None):
+    def load(self, start, column, quantity, price):
         """Open one row per interval of `start` and enter its trades and (cash columns) deposits; returns the first row.
 
-        start : int64, shape (new rows + 1,), offsets into the other arrays.  All or nothing: on an error the rows
-        opened by this call are closed again.
+        start : int64, shape (new rows + 1,), offsets into column (int32), quantity and price (float64).  All or
+        nothing: on an error the rows opened by this call are gone again.
         """
-        cdef int64_t fresh = start.shape[0] - 1, first = self.c.rows_used, row, i, at = -1
-        cdef int code = MC_OK
-        cdef int64_t slots = self.c.slots_used
-        if fresh < 0 or start[0] != 0 or start[fresh] != column.shape[0]:
-            raise ShapeError(f"start must run from 0 to the number of entries {column.shape[0]}")
-        if column.shape[0] != quantity.shape[0] or column.shape[0] != price.shape[0]:
-            raise ShapeError("column, quantity and price must have the same length")
-        if (np.diff(np.asarray(start)) < 0).any():
-            raise ShapeError("start must not decrease")
+        cdef const int64_t* s = <const int64_t*>book_array(start, "start", np.int64, -1)
+        cdef int64_t fresh = start.shape[0] - 1, entries = s[fresh] if fresh >= 0 else -1
+        if fresh < 0 or s[0] != 0 or (np.diff(start) < 0).any():
+            raise ShapeError("start must begin with 0 and not decrease")
+        cdef const int32_t* c = <const int32_t*>book_array(column, "column", np.int32, entries)
+        cdef const double* q = <const double*>book_array(quantity, "quantity", np.float64, entries)
+        cdef const double* p = <const double*>book_array(price, "price", np.float64, entries)
+        cdef int64_t first = self.c.rows_used, slots = self.c.slots_used, at = -1
+        cdef int code
         if first + fresh > self.c.rows_max or slots + fresh * self.c.slots_first > self.c.slots_max:
             raise CapacityError(f"accounts must stay within the {self.c.rows_max} rows and {self.c.slots_max} slots, "
                                 f"{fresh} more do not fit")
         with cython.critical_section(self), nogil:
-            for row in range(first, first + fresh):
-                self.c.start[row] = self.c.slots_used
-                self.c.capacity[row] = self.c.slots_first
-                self.c.slots_used += self.c.slots_first
-                self.c.rows_used += 1
-                self.c.count[row] = 0
-                self.c.parent[row] = -1
-                self.c.initial_rate[row] = 0.0
-                self.c.generation[row] += 1
-                for i in range(start[row - first], start[row - first + 1]):
-                    if column[i] < self.c.assets:
-                        code = book_deposit(&self.c, row, column[i], quantity[i])
-                    else:
-                        code = book_trade(&self.c, row, column[i], quantity[i], price[i], 0.0)
-                    if code != MC_OK:
-                        at = i
-                        break
-                if code != MC_OK:
-                    break
-                if self.c.count[row] > self.c.slots_first:      # the last row gives back what it does not need
-                    self.c.capacity[row] = self.c.count[row]
-                    self.c.slots_used = self.c.start[row] + self.c.count[row]
-            if code != MC_OK:
-                for row in range(first, self.c.rows_used):
-                    self.c.generation[row] -= 1
-                self.c.rows_used = first
-                self.c.slots_used = slots
+            code = book_load(&self.c, fresh, s, c, q, p, &at)
         if code != MC_OK:
-            raise_code(code, f"entry {at}: column {column[at]}, quantity {quantity[at]}, price {price[at]}")
+            raise_code(code, f"entry {at}: column {c[at]}, quantity {q[at]}, price {p[at]}")
         return first
 
     def compact(self):
         """Move all rows together, so that the slots that grown rows left behind can be used again."""
-        hold = self.arrays
-        with cython.critical_section(self):
-            used = self.c.rows_used
-            order = np.argsort(hold["start"][:used], kind="stable")
-            at = 0
-            for row in order:
-                first, count = hold["start"][row], hold["count"][row]
-                capacity = max(int(self.c.slots_first), int(count))
-                capacity = min(capacity, int(hold["capacity"][row]))
-                for name in ("instrument", "quantity", "entry", "order_buy", "order_sell"):
-                    if name in hold:
-                        hold[name][at:at + count] = hold[name][first:first + count].copy()
-                hold["start"][row] = at
-                hold["capacity"][row] = capacity
-                at += capacity
-            self.c.slots_used = at
+        cdef cnp.ndarray order = np.argsort(self.arrays["start"][:self.c.rows_used], kind="stable").astype(np.int64)
+        with cython.critical_section(self), nogil:
+            book_compact(&self.c, <const int64_t*>cnp.PyArray_DATA(order))

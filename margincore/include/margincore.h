@@ -34,15 +34,15 @@
 /* What the market plane knows of one column: one cache line, read by every row that holds it. */
 typedef struct mc_column {
     double value;        /* settlement asset per contract at the mark; cash 1, NaN when unknown */
+    double owed;         /* 1 when quantity times value owes the entry; 0 for cash, and options, which are paid up front */
     double notional;     /* settlement asset per contract that tiers count, positive */
     double charge_short; /* base currency per contract held or sold short */
     double charge_any;   /* base currency per contract held, either side */
     double floor_short;  /* base currency per contract, least requirement of a short */
     int32_t settle;      /* column of the settlement asset */
     int32_t group;       /* risk group: its underlying */
-    int32_t set;         /* offset set of the group */
+    int32_t set;         /* offset set of the group, -1 when no scenario moves it */
     int32_t kind;        /* MC_CASH ... MC_OPTION */
-    double spare;
 } mc_column;
 
 /* What the market plane knows of one asset. */
@@ -65,11 +65,13 @@ typedef struct mc_row {
     int32_t *instrument;
     double *quantity;   /* contracts, signed; units of the asset in a cash column */
     double *entry;      /* sum of quantity times unit value at the trade, settlement asset */
-    double *order_buy;  /* contracts resting, at least 0; NULL when the book has no orders */
+    double *order_buy;  /* contracts resting, at least 0; NULL when the row has no orders */
     double *order_sell;
     double initial_rate; /* 1 / leverage the account chose, 0 when it chose none */
     const double *asset_equity; /* [assets]: settlement-asset equity, filled before the stages run */
     int32_t count, capacity;
+    int32_t maintenance_only; /* 1 when nobody asks for initial margin: a stage may leave it at zero */
+    int32_t spare;
 } mc_row;
 
 /* What one stage asks of one row, base currency. */

@@ -6,8 +6,6 @@ import numpy.typing as npt
 
 from margincore.kernels.book import Book
 
-STAGES: tuple[str, ...]
-
 @final
 class MarginBook(Book):
     def forget_market(self) -> None: ...
@@ -36,6 +34,7 @@ class MarginBook(Book):
         quantity: npt.NDArray[np.float64],
         price: npt.NDArray[np.float64],
     ) -> tuple[float, float, float, int, tuple[tuple[float, float, float], ...]]: ...
+    def breached_range(self, first: int, last: int, status: npt.NDArray[np.uint8]) -> None: ...
     def check_range(
         self,
         first: int,

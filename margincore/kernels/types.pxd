@@ -1,5 +1,5 @@
 # Every C layout and code comes from margincore.h, the single source.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "margincore.h" nogil:
     enum:
@@ -21,6 +21,7 @@ cdef extern from "margincore.h" nogil:
 
     ctypedef struct mc_column:
         double value
+        double owed
         double notional
         double charge_short
         double charge_any
@@ -54,6 +55,7 @@ cdef extern from "margincore.h" nogil:
         const double* asset_equity
         int32_t count
         int32_t capacity
+        int32_t maintenance_only
 
     ctypedef struct mc_amount:
         double maintenance

@@ -1,7 +1,7 @@
 """From a model, which is data, to a plan, which the margin kernel runs.
 
 The pattern for a new model: a frozen dataclass that validates itself, and a `resolve` that puts together a `MarginPlan`
-from stages the kernel knows (`margincore.kernels.margin.STAGES`).  Nothing else in the library has to change.
+from stages the kernel knows (`margincore.kernels.stage.STAGES`).  Nothing else in the library has to change.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+cimport numpy as cnp
+
+from margincore.kernels.types cimport int32_t, mc_market, mc_row, mc_stage
+
+cdef enum:
+    STAGES_MAX = 8
+
+# One stage of a plan: a function, its parameters, and nothing else.
+cdef struct plan_t:
+    mc_stage stage[STAGES_MAX]
+    const void* parameters[STAGES_MAX]
+    int32_t stages
+
+# Worst loss over scenarios, per offset set, with floors for short options.
+cdef struct scan_t:
+    double maintenance_ratio
+    double initial_ratio
+    double gain_kept       # share of a group's gain that offsets other groups of its set
+    int32_t floors
+
+# Charges per contract: short ones, or either side.
+cdef struct charge_t:
+    double maintenance_ratio
+    double initial_ratio
+    int32_t any_side
+
+# Piecewise-linear maintenance: the largest of the lines rate * notional - amount; initial by leverage.
+cdef struct tiers_t:
+    const double* line     # [columns][2][width]: rates, amounts; padded with zeros
+    const double* step     # [columns][2][width]: floors, initial rates; padded with (inf, 0)
+    int32_t width          # tiers, a multiple of 8
+    int32_t on_entry       # notional from the entry value instead of the mark
+
+# The slots of a row that scenarios move and how much of each (row.asset_equity filled); returns their number.
+cdef int32_t row_scanned(const mc_row* row, const mc_market* market, int32_t* slot, double* held) noexcept nogil
+
+cdef cnp.ndarray aligned(object shape)
+
+cdef class Plan:
+    cdef plan_t c
+    cdef readonly tuple names
+    cdef dict memory
+    cdef mc_stage resolve(self, void* memory, str code, numbers, table, int32_t columns,
+                          int32_t assets) except NULL
+    cdef int resolve_tiers(self, tiers_t* tiers, double on_entry, cnp.ndarray table, int32_t columns,
+                           int32_t assets) except -1
