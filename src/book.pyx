@@ -210,7 +210,7 @@ cdef void book_compact(book_t* book, const int64_t* order) noexcept nogil:
 
 cdef int book_load(book_t* book, int64_t fresh, const int64_t* start, const int32_t* column, const double* quantity,
                    const double* price, int64_t* at) noexcept nogil:
-    cdef int64_t first = book.rows_used, slots = book.slots_used, row, i
+    cdef int64_t first = book.rows_used, slots = book.slots_used, row, opened, i
     cdef int code = MC_OK
     for row in range(first, first + fresh):
         book.start[row] = book.slots_used
@@ -228,8 +228,8 @@ cdef int book_load(book_t* book, int64_t fresh, const int64_t* start, const int3
                 code = book_trade(book, row, column[i], quantity[i], price[i], 0.0)
             if code != MC_OK:
                 at[0] = i
-                for i in range(first, book.rows_used):
-                    book.generation[i] -= 1
+                for opened in range(first, book.rows_used):
+                    book.generation[opened] -= 1
                 book.rows_used = first
                 book.slots_used = slots
                 return code

@@ -267,7 +267,7 @@ def digest():
 def test_every_instruction_set_gives_the_same_bits(level):
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True,
                          env={**os.environ, "MARGINCORE_LEVEL": level})
-    if "this processor" in run.stderr or "not built" in run.stderr:
+    if "this processor" in run.stderr or "that was built" in run.stderr:
         pytest.skip(f"level {level} is not available here")
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == digest()
