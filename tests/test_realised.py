@@ -410,6 +410,49 @@ def test_paths_that_cannot_be_judged_raise():
     assert jumps.realised_variance(np.full(50, 3.0)) == 0.0
 
 
+def test_panels_of_paths_are_the_single_paths_and_one_bad_path_spoils_no_other():
+    rng = np.random.default_rng(31)
+    panel = np.exp(np.cumsum(rng.normal(0.0, 0.001, (5, 60)), axis=1))
+    panel[1, 7], panel[2] = np.nan, 3.0
+    panel[4, 3] = -1.0
+    found = jumps.realised_measures(panel)
+    unknown, constant, good = jumps.PathStatus.UNKNOWN, jumps.PathStatus.CONSTANT, jumps.PathStatus.GOOD
+    assert found.status == [good, unknown, constant, good, unknown]
+    for row in (0, 3):
+        single = jumps.jump_test(panel[row])
+        for name in ("realised_variance", "bipower_variation", "quadpower_quarticity", "statistic", "p_value",
+                     "jump_variance"):
+            assert getattr(found, name)[row] == getattr(single, name)
+    assert np.isnan(found.realised_variance[[1, 4]]).all() and np.isnan(found.p_value[[1, 2, 4]]).all()
+    assert found.realised_variance[2] == 0.0
+    with pytest.raises(ShapeError, match="at least 11"):
+        jumps.realised_measures(np.ones((3, 4)))
+    with pytest.raises(ShapeError, match="axes"):
+        jumps.realised_measures(np.ones(20))
+
+
+def test_bars_split_into_days():
+    o, h, lo, c = sample(24 * 4 + 7, 32)
+    start = 20 * NS_PER_DAY + 19 * HOUR
+    table = bars.Bars(time_ns=start + HOUR * np.arange(len(c)), open=o, high=h, low=lo, close=c)
+    days, paths = table.paths(NS_PER_DAY)
+    assert days.tolist() == [(21 + k) * NS_PER_DAY for k in range(4)] and paths.shape == (4, 25)
+    assert np.array_equal(paths[0], c[4:29]) and np.array_equal(paths[3], c[76:101])
+    total = jumps.realised_measures(paths).realised_variance.sum()
+    assert total == pytest.approx(jumps.realised_variance(c[4:101]), rel=1e-12)
+    for period in (NS_PER_DAY + 1, HOUR // 2):
+        with pytest.raises(RangeError, match="period_ns"):
+            table.paths(period)
+    with pytest.raises(ShapeError, match="whole period"):
+        table.paths(30 * NS_PER_DAY)
+    keep = np.r_[0:30, 31:len(c)]
+    gap = bars.Bars(time_ns=start + HOUR * keep, open=o[keep], high=h[keep], low=lo[keep], close=c[keep])
+    with pytest.raises(MissingDataError):
+        gap.paths(NS_PER_DAY)
+    assert np.isfinite(gap.paths(NS_PER_DAY, missing="carry")[1]).all()
+    assert jumps.realised_measures(gap.paths(NS_PER_DAY, missing="skip")[1]).status[1] == jumps.PathStatus.UNKNOWN
+
+
 LEVEL_SCRIPT = """
 import hashlib
 import numpy as np

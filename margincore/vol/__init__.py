@@ -12,9 +12,12 @@ from margincore.vol.garch import Garch
 from margincore.vol.innovation import Normal, SkewT, StudentT
 from margincore.vol.jumps import (
     JumpTest,
+    PathStatus,
+    RealisedMeasures,
     bipower,
     bipower_variation,
     jump_test,
+    realised_measures,
     realised_variance,
 )
 from margincore.vol.margin_volatility import MarginVolatility
@@ -39,6 +42,8 @@ __all__ = [
     "MarginVolatilityState",
     "MaxBlend",
     "Normal",
+    "PathStatus",
+    "RealisedMeasures",
     "RegimeBlend",
     "Shrinkage",
     "Simulation",
@@ -55,6 +60,7 @@ __all__ = [
     "nearest_correlation",
     "previous_tick",
     "realised",
+    "realised_measures",
     "realised_variance",
     "stressed_correlation",
 ]

@@ -121,6 +121,41 @@ class Bars:
             *arguments, periods_per_year=self.periods_per_year(days_per_year), **options)
         return result
 
+    def paths(self, period_ns: int, *, missing: str = "error") -> tuple[Ints, Floats]:
+        """Closes of each whole period of the clock with the close before it in front: what `realised_measures` takes.
+
+        Parameters
+        ----------
+        period_ns : int
+            A multiple of `bar_ns`, `NS_PER_DAY` for days of UTC; periods begin at multiples of it.
+        missing : {"error", "skip", "carry"}
+            Rule for missing bars; "skip" leaves them NaN.
+
+        Returns
+        -------
+        start_ns : int64 array, shape (periods,)
+        close : float64 array, shape (periods, bars per period + 1)
+
+        Raises
+        ------
+        RangeError
+            If `period_ns` is not a multiple of `bar_ns`, or no bar starts at a multiple of it.
+        ShapeError
+            If there is no whole period with a close before it.
+        """
+        assert self.bar_ns is not None
+        size, rest = divmod(integer("period_ns", period_ns, least=1), self.bar_ns)
+        if rest or int(self.time_ns[0]) % self.bar_ns:
+            raise RangeError(f"period_ns must be a multiple of bars of {self.bar_ns} ns that start at such "
+                             f"multiples, was {period_ns}")
+        (close,) = windows.fill((self.close,), missing)
+        lead = int(-self.time_ns[0] // self.bar_ns % size) or size
+        periods = (len(close) - lead) // size
+        if periods < 1:
+            raise ShapeError(f"bars must hold a whole period of {size} and a close before it, held {len(close)}")
+        rows = np.lib.stride_tricks.sliding_window_view(close[lead - 1:], size + 1)[::size][:periods]
+        return self.time_ns[lead:lead + size * periods:size].copy(), np.ascontiguousarray(rows)
+
     @classmethod
     def from_trades(cls, time_ns: Any, price: Any, *, bar_ns: int) -> Bars:
         """Bars of the trades in ``[k * bar_ns, (k + 1) * bar_ns)``; a bar without a trade is missing.

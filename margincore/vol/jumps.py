@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels import realised as kernel
-from margincore.units import DAYS_PER_YEAR, Floats, integer, number
-from margincore.vol.windows import Result, fill, log_returns, prices, volatility
+from margincore.units import DAYS_PER_YEAR, Floats, floats, integer, number
+from margincore.vol.windows import PRICE_MAX, PRICE_MIN, Result, fill, log_returns, prices, volatility
 
 # mu_1 = E|Z| = sqrt(2/pi) of a standard normal; theta = pi^2/4 + pi - 5 (Barndorff-Nielsen, Shephard 2006,
 # eq. 7).
 INVERSE_MU_SQUARED = math.pi / 2.0
 THETA = math.pi * math.pi / 4.0 + math.pi - 5.0
+OBSERVATIONS_MIN = 11  # ten returns; below, the normal law of the statistic is out of sight
 
 
 def _mean(terms: Floats) -> float:
@@ -129,6 +131,63 @@ class JumpTest:
         return self.p_value < 1.0 - number("level", level, above=0.0, below=1.0)
 
 
+class PathStatus(enum.IntEnum):
+    """What became of one path of a panel; zero, the value of fresh memory, is UNKNOWN."""
+
+    UNKNOWN = 0   # a price is missing, not finite or not positive: every measure is NaN
+    CONSTANT = 1  # no two neighbouring steps move: the variance stands, the test has no value
+    GOOD = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RealisedMeasures:
+    """Realised measures of many paths; float64 arrays of shape (paths,), NaN where `status` says so.
+
+    Attributes
+    ----------
+    realised_variance, bipower_variation, quadpower_quarticity, statistic, p_value, jump_variance
+        As in `JumpTest`.
+    status : list of PathStatus
+        One per path.
+    """
+
+    realised_variance: Floats
+    bipower_variation: Floats
+    quadpower_quarticity: Floats
+    statistic: Floats
+    p_value: Floats
+    jump_variance: Floats
+    status: list[PathStatus]
+
+
+def realised_measures(price: Any) -> RealisedMeasures:
+    """Realised variance, bipower variation and jump test of many paths at once, one per day for example.
+
+    Parameters
+    ----------
+    price : float64 array, shape (paths, observations)
+        Equally spaced; at least 11 observations.  A path with a bad price gets the status UNKNOWN and NaN, the others
+        are not touched; the numbers are those of `jump_test`, bit for bit.
+
+    Returns
+    -------
+    RealisedMeasures
+    """
+    panel = floats("price", price, ndim=2, finite=False)
+    if panel.shape[1] < OBSERVATIONS_MIN:
+        raise ShapeError(f"price must have at least {OBSERVATIONS_MIN} observations, had {panel.shape[1]}")
+    good = ((panel >= PRICE_MIN) & (panel <= PRICE_MAX)).all(axis=1)
+    result = np.full((len(panel), 6), np.nan)
+    status = [PathStatus.UNKNOWN] * len(panel)
+    for row in np.flatnonzero(good):
+        found = _measures(panel[row])
+        result[row] = (found.realised_variance, found.bipower_variation, found.quadpower_quarticity, found.statistic,
+                       found.p_value, found.jump_variance)
+        status[row] = PathStatus.CONSTANT if math.isnan(found.statistic) else PathStatus.GOOD
+    variance, continuous, quarticity, statistic, p_value, jump = np.ascontiguousarray(result.T)
+    return RealisedMeasures(variance, continuous, quarticity, statistic, p_value, jump, status)
+
+
 def jump_test(price: Any) -> JumpTest:
     """Test whether a path has jumped, by the ratio of bipower to realised variance.
 
@@ -161,15 +220,21 @@ def jump_test(price: Any) -> JumpTest:
     .. [2] X. Huang, G. Tauchen, "The relative contribution of jumps to total price variance", Journal of
        Financial Econometrics 3 (2005), for its size in finite samples.
     """
-    size = np.abs(log_returns(_path(price, 11))[1:])
-    count = len(size)
+    found = _measures(_path(price, OBSERVATIONS_MIN))
+    if math.isnan(found.statistic):
+        raise RangeError(f"price must move in neighbouring steps, was {found.bipower_variation!r} in bipower variation")
+    return found
+
+
+def _measures(path: Floats) -> JumpTest:
+    size = np.abs(log_returns(path)[1:])
+    count, pairs = len(size), size[1:] * size[:-1]
     variance = count * _mean(size * size)
-    continuous = INVERSE_MU_SQUARED * count * _mean(size[1:] * size[:-1])
-    if not continuous > 0.0:
-        raise RangeError(f"price must move in neighbouring steps, was {continuous!r} in bipower variation")
-    pairs = size[1:] * size[:-1]
+    continuous = INVERSE_MU_SQUARED * count * _mean(pairs)
     quarticity = count * count * INVERSE_MU_SQUARED**2 * _mean(pairs[2:] * pairs[:-2])
+    jump = max(variance - continuous, 0.0)
+    if not continuous > 0.0:
+        return JumpTest(variance, continuous, quarticity, math.nan, math.nan, jump)
     spread = math.sqrt(THETA / count * max(1.0, quarticity / (continuous * continuous)))
     statistic = (1.0 - continuous / variance) / spread
-    return JumpTest(variance, continuous, quarticity, statistic, 0.5 * math.erfc(statistic / math.sqrt(2.0)),
-                    max(variance - continuous, 0.0))
+    return JumpTest(variance, continuous, quarticity, statistic, 0.5 * math.erfc(statistic / math.sqrt(2.0)), jump)
