@@ -166,25 +166,28 @@ VM_INLINE double vm_log1p(double x)
     return x == 0.0 ? x : large;
 }
 
-/* ln(a / b) for positive normal a and b: the difference of the scaled mantissas is exact, so nothing is lost near
- * a = b, where ln(a / b) as written loses everything.  Zero, infinite, negative and NaN arguments give what the
- * quotient gives. */
+/* ln(a / b): the difference of the scaled mantissas is exact, so nothing is lost near a = b, where ln(a / b) as
+ * written loses everything.  Zero, infinite, negative and NaN arguments give what the quotient gives. */
 VM_INLINE double vm_log_ratio(double a, double b)
 {
-    double ka, kb, ma = vm_split(a, &ka), mb = vm_split(b, &kb);
-    double k = ka - kb;
+    double shift_a = a < 2.2250738585072014e-308 ? 54.0 : 0.0;               /* subnormal: times 2^54 */
+    double shift_b = b < 2.2250738585072014e-308 ? 54.0 : 0.0;
+    double ka, kb;
+    double ma = vm_split(shift_a > 0.0 ? a * 18014398509481984.0 : a, &ka);
+    double mb = vm_split(shift_b > 0.0 ? b * 18014398509481984.0 : b, &kb);
     double up = ma > 1.4142135623730951 * mb ? 2.0 : 1.0;
     double down = mb > 1.4142135623730951 * ma ? 2.0 : 1.0;
-    double f, g, s, y;
-    k = k + (up - down);
-    f = ma * down;
-    g = mb * up;
-    s = (f - g) / (f + g);
-    y = MC_FMA(s, vm_log_series(s * s), k * VM_LN2_LO);
-    y = MC_FMA(k, VM_LN2_HI, MC_FMA(2.0, s, y));
-    /* Only positive normal numbers have these mantissas. */
-    return (a >= 2.2250738585072014e-308 && a < HUGE_VAL && b >= 2.2250738585072014e-308 && b < HUGE_VAL) ? y
-        : vm_log(a) - vm_log(b);
+    double k = (ka - kb) + (up - down) - (shift_a - shift_b);
+    double f = ma * down, g = mb * up;
+    double s = (f - g) / (f + g);
+    double y = MC_FMA(k, VM_LN2_HI, MC_FMA(2.0, s, MC_FMA(s, vm_log_series(s * s), k * VM_LN2_LO)));
+    double difference = a - b;
+    double least = a < b ? a : b, most = a < b ? b : a;
+    double edge = difference * HUGE_VAL;
+    double inside = most < HUGE_VAL ? y : edge;
+    double positive = least > 0.0 ? inside : edge;
+    double defined = least < 0.0 ? NAN : positive;
+    return difference == difference ? defined : difference;
 }
 
 /* x^y for x >= 0 (a negative x gives NaN, unlike C): exp of a logarithm in two parts. */
@@ -231,61 +234,63 @@ VM_INLINE double vm_normal_pdf(double x)
 
 VM_INLINE double vm_mills_poly(double u)
 {
-    double s = 8.902448745283711e-10;
-    s = MC_FMA(s, u, -2.951945091520308e-10);
-    s = MC_FMA(s, u, -1.09770568641784e-08);
-    s = MC_FMA(s, u, 5.534679134821584e-09);
-    s = MC_FMA(s, u, 8.293121358781778e-08);
-    s = MC_FMA(s, u, -7.657494436714502e-08);
-    s = MC_FMA(s, u, -5.266791748480224e-07);
-    s = MC_FMA(s, u, 9.546070283068227e-07);
-    s = MC_FMA(s, u, 2.7485547425774276e-06);
-    s = MC_FMA(s, u, -1.059858238155296e-05);
-    s = MC_FMA(s, u, -3.8461436778505924e-06);
-    s = MC_FMA(s, u, 9.2302730713839e-05);
-    s = MC_FMA(s, u, -0.00019034618229048792);
-    s = MC_FMA(s, u, -0.0002592176698183068);
-    s = MC_FMA(s, u, 0.002703264953290381);
-    s = MC_FMA(s, u, -0.009144071131754451);
-    s = MC_FMA(s, u, 0.020157615613683733);
-    s = MC_FMA(s, u, -0.03136517913862256);
-    s = MC_FMA(s, u, 0.0305987091791173);
-    s = MC_FMA(s, u, 0.0004726995905861058);
-    s = MC_FMA(s, u, -0.0780095715601121);
-    s = MC_FMA(s, u, 0.20371906334467893);
-    s = MC_FMA(s, u, -0.3564946233799414);
-    return MC_FMA(s, u, 1.2177306203849905);
+    double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
+    double a = 5.534679134821584e-09;
+    double b = -1.09770568641784e-08;
+    double c = -2.951945091520308e-10;
+    double d = 8.902448745283711e-10;
+    a = MC_FMA(a, z, 9.546070283068227e-07);
+    b = MC_FMA(b, z, -5.266791748480224e-07);
+    c = MC_FMA(c, z, -7.657494436714502e-08);
+    d = MC_FMA(d, z, 8.293121358781778e-08);
+    a = MC_FMA(a, z, 9.2302730713839e-05);
+    b = MC_FMA(b, z, -3.8461436778505924e-06);
+    c = MC_FMA(c, z, -1.059858238155296e-05);
+    d = MC_FMA(d, z, 2.7485547425774276e-06);
+    a = MC_FMA(a, z, -0.009144071131754451);
+    b = MC_FMA(b, z, 0.002703264953290381);
+    c = MC_FMA(c, z, -0.0002592176698183068);
+    d = MC_FMA(d, z, -0.00019034618229048792);
+    a = MC_FMA(a, z, 0.0004726995905861058);
+    b = MC_FMA(b, z, 0.0305987091791173);
+    c = MC_FMA(c, z, -0.03136517913862256);
+    d = MC_FMA(d, z, 0.020157615613683733);
+    b = MC_FMA(b, z, -0.3564946233799414);
+    c = MC_FMA(c, z, 0.20371906334467893);
+    d = MC_FMA(d, z, -0.0780095715601121);
+    return 1.2177306203849905 + MC_FMA(u, MC_FMA(u, MC_FMA(u, d, c), b), a * z);
 }
 
 /* (a + d)^2 G(a) for the slope of the Mills ratio, G(a) = -M'(a) = 1 - a M(a) > 0, likewise (8e-17): taken from M it
  * would lose a^2 units. */
 VM_INLINE double vm_mills_slope_poly(double u)
 {
-    double s = 9.035625262856206e-09;
-    s = MC_FMA(s, u, 2.995078179458357e-09);
-    s = MC_FMA(s, u, -1.0877583425901717e-07);
-    s = MC_FMA(s, u, -2.0699349833423812e-08);
-    s = MC_FMA(s, u, 7.8560147067237e-07);
-    s = MC_FMA(s, u, -1.061192094568679e-07);
-    s = MC_FMA(s, u, -4.780270327916174e-06);
-    s = MC_FMA(s, u, 3.7466169120442437e-06);
-    s = MC_FMA(s, u, 2.5852056144128713e-05);
-    s = MC_FMA(s, u, -5.153165208231635e-05);
-    s = MC_FMA(s, u, -9.304593155574804e-05);
-    s = MC_FMA(s, u, 0.00048875068721812);
-    s = MC_FMA(s, u, -0.00037232679448783004);
-    s = MC_FMA(s, u, -0.002385816347799512);
-    s = MC_FMA(s, u, 0.009446988096314913);
-    s = MC_FMA(s, u, -0.016673072261949234);
-    s = MC_FMA(s, u, 0.009390043679855641);
-    s = MC_FMA(s, u, 0.0321263223423484);
-    s = MC_FMA(s, u, -0.11113470637443272);
-    s = MC_FMA(s, u, 0.18857411047439526);
-    s = MC_FMA(s, u, -0.18219537828704727);
-    s = MC_FMA(s, u, 0.012598223431146898);
-    s = MC_FMA(s, u, 0.3221536704004009);
-    s = MC_FMA(s, u, -0.7034501407167085);
-    return MC_FMA(s, u, 1.4415525288138744);
+    double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
+    double a = 9.035625262856206e-09;
+    double b = -2.0699349833423812e-08;
+    double c = -1.0877583425901717e-07;
+    double d = 2.995078179458357e-09;
+    a = MC_FMA(a, z, 7.8560147067237e-07);
+    b = MC_FMA(b, z, 3.7466169120442437e-06);
+    c = MC_FMA(c, z, -4.780270327916174e-06);
+    d = MC_FMA(d, z, -1.061192094568679e-07);
+    a = MC_FMA(a, z, 2.5852056144128713e-05);
+    b = MC_FMA(b, z, 0.00048875068721812);
+    c = MC_FMA(c, z, -9.304593155574804e-05);
+    d = MC_FMA(d, z, -5.153165208231635e-05);
+    a = MC_FMA(a, z, -0.00037232679448783004);
+    b = MC_FMA(b, z, -0.016673072261949234);
+    c = MC_FMA(c, z, 0.009446988096314913);
+    d = MC_FMA(d, z, -0.002385816347799512);
+    a = MC_FMA(a, z, 0.009390043679855641);
+    b = MC_FMA(b, z, 0.18857411047439526);
+    c = MC_FMA(c, z, -0.11113470637443272);
+    d = MC_FMA(d, z, 0.0321263223423484);
+    a = MC_FMA(a, z, -0.18219537828704727);
+    b = MC_FMA(b, z, -0.7034501407167085);
+    c = MC_FMA(c, z, 0.3221536704004009);
+    d = MC_FMA(d, z, 0.012598223431146898);
+    return 1.4415525288138744 + MC_FMA(u, MC_FMA(u, MC_FMA(u, d, c), b), a * z);
 }
 
 /* Mills ratio N(-a) / phi(a) for a >= 0, infinity included. */
@@ -314,7 +319,8 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
     double m0 = vm_mills_poly(up) * ip;
     double mq = vm_mills_poly(uq) * iq;
     double g = vm_mills_slope_poly(up) * ip * ip;
-    /* Derivatives of M at h with alternating signs left as they are: m1 = -g. */
+    /* Derivatives of M at h, signs as they are (m1 = -g); each term joins its sum as soon as it is known. */
+    double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3;
     double m2 = MC_FMA(-h, g, m0);
     double m3 = MC_FMA(h, m2, -2.0 * g);
     double m4 = MC_FMA(h, m3, 3.0 * m2);
@@ -327,20 +333,14 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
     double m11 = MC_FMA(h, m10, 10.0 * m9);
     double m12 = MC_FMA(h, m11, 11.0 * m10);
     double m13 = MC_FMA(h, m12, 12.0 * m11);
-    double z = t * t;
-    double odd = m13 * (1.0 / 6227020800.0), even = m12 * (1.0 / 479001600.0), half;
-    odd = MC_FMA(odd, z, m11 * (1.0 / 39916800.0));
-    odd = MC_FMA(odd, z, m9 * (1.0 / 362880.0));
-    odd = MC_FMA(odd, z, m7 * (1.0 / 5040.0));
-    odd = MC_FMA(odd, z, m5 * (1.0 / 120.0));
-    odd = MC_FMA(odd, z, m3 * (1.0 / 6.0));
-    half = t * MC_FMA(-odd, z, g);
-    even = MC_FMA(even, z, m10 * (1.0 / 3628800.0));
-    even = MC_FMA(even, z, m8 * (1.0 / 40320.0));
-    even = MC_FMA(even, z, m6 * (1.0 / 720.0));
-    even = MC_FMA(even, z, m4 * (1.0 / 24.0));
-    even = MC_FMA(even, z, m2 * 0.5);
-    even = MC_FMA(even, z, m0);
+    double o1 = MC_FMA(m5, z2 * (1.0 / 120.0), m3 * (z * (1.0 / 6.0)));
+    double o2 = MC_FMA(m9, z4 * (1.0 / 362880.0), m7 * (z3 * (1.0 / 5040.0)));
+    double o3 = MC_FMA(m13, z6 * (1.0 / 6227020800.0), m11 * (z5 * (1.0 / 39916800.0)));
+    double e1 = MC_FMA(m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
+    double e2 = MC_FMA(m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
+    double e3 = MC_FMA(m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
+    double half = t * (g - (o1 + (o2 + o3)));
+    double even = m0 + (e1 + (e2 + e3));
     *minus = near ? even + half : m0;
     *plus = near ? even - half : mq;
     return near ? 2.0 * half : m0 - mq;
@@ -349,20 +349,47 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
 /* Black-76 value of the out-of-the-money option over the smaller of forward F and strike K, for x = |ln(F / K)| and
  * v = sigma sqrt(T): with h = x / v, t = v / 2 it is phi(h - t) (M(h - t) - M(h + t)), because
  * min(F, K) phi(h - t) = max(F, K) phi(h + t).  Beyond the forward's own side (h < t) the complement is taken.
- * 0 at v = 0 and where it falls below 1e-307; 1 at v = infinity; NaN for v < 0 or NaN. */
+ * 0 at v = 0 and where it falls below 1e-307; 1 at v = infinity; NaN for v < 0 or NaN.
+ * vm_black_shape, vm_mills_pair and vm_black_weights are its three stages, for loops that run better apart; also the
+ * density phi(h - t), the weight w1 = N(t - h), its complement c1 and w2 = phi(h - t) M(h + t).  The value is
+ * w1 - w2; with F < K, w1 is N(d1) and w2 F / K is N(d2); with F > K, w1 is N(-d2) and w2 K / F is N(-d1). */
+VM_INLINE double vm_black_shape(double x, double v, double *t)
+{
+    double quotient = x == 0.0 ? 0.0 : x / v;
+    double top = v > 120.0 ? 60.0 : 0.5 * v;
+    *t = v >= 0.0 ? top : NAN;
+    return quotient > 60.0 ? 60.0 : quotient;
+}
+
+VM_INLINE double vm_black_weights(double h, double t, double difference, double minus, double plus, double *density,
+                                  double *w1, double *c1, double *w2)
+{
+    double a = h - t, square = a * a;
+    double phi = VM_INV_SQRT_2PI * vm_exp_normal(-0.5 * square, -0.5 * MC_FMA(a, a, -square));
+    double tail = phi * difference;
+    double body = MC_FMA(-phi, minus + plus, 1.0);
+    double beyond = t >= 0.15 ? a : 1.0;      /* negative: take the complement; a comparison, not a flag, vectorises */
+    *density = phi;
+    *w1 = beyond < 0.0 ? MC_FMA(-phi, minus, 1.0) : phi * minus;
+    *c1 = beyond < 0.0 ? phi * minus : MC_FMA(-phi, minus, 1.0);
+    *w2 = phi * plus;
+    return beyond < 0.0 ? body : tail;
+}
+
 VM_INLINE double vm_otm_ratio(double x, double v)
 {
-    double quotient = x / v;
-    double h = quotient > 60.0 ? 60.0 : quotient;
-    double t = v > 120.0 ? 60.0 : 0.5 * v;
-    double a = h - t, square = a * a, minus, plus;
+    double t, h = vm_black_shape(x, v, &t), minus, plus, density, w1, c1, w2;
     double difference = vm_mills_pair(h, t, &minus, &plus);
-    double density = VM_INV_SQRT_2PI * vm_exp_normal(-0.5 * square, -0.5 * MC_FMA(a, a, -square));
-    double tail = density * difference;
-    double body = MC_FMA(-density, minus + plus, 1.0);
-    double value = (a < 0.0 && t >= 0.15) ? body : tail;
-    double usual = v > 0.0 ? value : (x == x ? 0.0 : x);
-    return v >= 0.0 ? usual : NAN;
+    return vm_black_weights(h, t, difference, minus, plus, &density, &w1, &c1, &w2);
+}
+
+/* Black-76 value of one unit, undiscounted: the out-of-the-money side, which does not cancel, plus the intrinsic value.
+ * x = |ln(F / K)| and v = sigma sqrt(T) can be shared over a grid; sign +1 call, -1 put.  NaN flows through. */
+VM_INLINE double vm_black_value(double forward, double strike, double x, double v, double sign)
+{
+    double intrinsic = sign * (forward - strike);
+    double low = forward < strike ? forward : strike;
+    return low * vm_otm_ratio(x, v) + (intrinsic < 0.0 ? 0.0 : intrinsic);
 }
 
 /* Mills ratio for a grid of values: polynomial in u = (a - 5.5) / (a + 5.5) on 0 <= a <= 9 whose error times phi(a) is

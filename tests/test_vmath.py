@@ -154,6 +154,14 @@ def digest():
         for name in ("powers", "log_ratios"):
             out = apply(name, x, rng.permutation(x))
             state.update(np.where(np.isnan(out), 0.0, out).tobytes())
+        forward, strike, sigma = np.exp(rng.normal(0, 1, (3, 700)))
+        years, rate = 10.0 ** rng.uniform(-5, 1, 700), rng.normal(0, 0.1, 700)
+        years[:9], sigma[5:20], strike[3:40] = 0.0, 0.0, forward[3:40]
+        for inverse in (False, True):
+            out = np.empty((9, 700))
+            formula.greeks(forward, strike, years, sigma, rate, rng.random(700) < 0.5, *out[:6], inverse)
+            formula.higher_greeks(forward, strike, years, sigma, rate, out[1], *out[6:], inverse)
+            state.update(np.where(np.isnan(out), 0.0, out).tobytes())
     return state.hexdigest()
 
 

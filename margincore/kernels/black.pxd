@@ -1,5 +1,5 @@
-# The vector mathematics and the Black-76 core as inline functions: other kernels put them into their own loops, where
-# they vectorise.  Needs src/vmath.h, so it is for the kernels of this project; everyone else cimports `formula`.
+# The vector mathematics and the Black-76 core as inline functions: kernels put them into their own loops, where
+# they vectorise.  Needs src/vmath.h, so it is for the kernels of this project; others cimport `formula`.
 
 cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
@@ -15,12 +15,7 @@ cdef extern from "vmath.h" nogil:
     double vm_mills(double a)
     double vm_mills_pair(double h, double t, double* minus, double* plus)
     double vm_otm_ratio(double distance, double deviation)
-
-
-# Black-76 value of one unit, undiscounted: the out-of-the-money side, which does not cancel, plus the intrinsic value.
-# `distance` = |ln(F / K)|, `deviation` = sigma sqrt(years); both can be shared over a grid.  NaN flows through.
-cdef inline double black_value(double forward, double strike, double distance, double deviation,
-                               double sign) noexcept nogil:
-    cdef double intrinsic = sign * (forward - strike)
-    cdef double low = forward if forward < strike else strike
-    return low * vm_otm_ratio(distance, deviation) + (0.0 if intrinsic < 0.0 else intrinsic)
+    double vm_black_value(double forward, double strike, double distance, double deviation, double sign)
+    double vm_black_shape(double distance, double deviation, double* t)
+    double vm_black_weights(double h, double t, double difference, double minus, double plus, double* density,
+                            double* w1, double* c1, double* w2)
