@@ -1,4 +1,4 @@
-"""Command line: ``margincore demo | margin | whatif | liq | iv | surface | var | info``.
+"""Command line: ``margincore demo | margin | whatif | liq | info``.
 
 Exit codes: 0 fine, 1 an input was wrong, 2 an account is in breach (LIQUIDATION, or UNKNOWN, which is never healthy).
 """
@@ -54,14 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     made = verb("whatif", "a portfolio before and after orders", portfolio, market)
     made.add_argument("order", nargs="+", help="SYMBOL:CONTRACTS or SYMBOL:CONTRACTS@PRICE; -5 sells five")
     _chain_options(made)
-    made = verb("iv", "implied volatilities of a chain", ("chain", market[1]))
-    _chain_options(made)
-    made = verb("surface", "an arbitrage-free surface of a chain", ("chain", market[1]))
-    made.add_argument("--plot", help="write a picture (needs the plot extra)")
-    _chain_options(made)
-    made = verb("var", "value at risk and expected shortfall of a series", ("returns", "csv, one column of returns"))
-    made.add_argument("--backtest", action="store_true", help="walk forward and test the coverage")
-    made.add_argument("--plot", help="write a picture (needs the plot extra)")
     verb("info", "version, build and machine, for a bug report")
     return parser
 

@@ -118,6 +118,14 @@ def test_wrong_input_is_exit_code_1_and_one_clear_line(capsys, chain, tmp_path, 
     assert "Traceback" not in err
 
 
+def test_every_verb_of_the_help_has_its_command(capsys):
+    from margincore import cli
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    listed = out[out.index("{") + 1:out.index("}")].split(",")
+    assert sorted(listed) == sorted(cli._COMMANDS)
+
+
 def test_info_names_version_and_level(capsys):
     code, out, _ = run(capsys, "info", "--json")
     assert code == 0
