@@ -5,10 +5,15 @@ from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
 from margincore.vol.bars import Bars, previous_tick
 from margincore.vol.base import Forecast, Simulation, VolatilityModel
 from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
+from margincore.vol.component import Component
 from margincore.vol.correlation import covariance_to_correlation, nearest_correlation, stressed_correlation
 from margincore.vol.covariance import EwmaCovariance, EwmaCovarianceState, Shrinkage, ledoit_wolf
+from margincore.vol.egarch import Egarch
 from margincore.vol.ewma import Ewma
+from margincore.vol.fit import PanelFit, VolatilityFit
 from margincore.vol.garch import Garch
+from margincore.vol.gjr import Gjr
+from margincore.vol.har import Har, HarFit
 from margincore.vol.innovation import Normal, SkewT, StudentT
 from margincore.vol.jumps import (
     JumpTest,
@@ -24,24 +29,30 @@ from margincore.vol.margin_volatility import MarginVolatility
 from margincore.vol.margin_volatility_state import DataStatus, MarginVolatilityState
 
 # Every conditional model; the contract in tests/test_models.py walks this list.
-MODELS: tuple[type[VolatilityModel], ...] = (Ewma, Garch)
+MODELS: tuple[type[VolatilityModel], ...] = (Ewma, Garch, Gjr, Egarch, Component, Har)
 
 __all__ = [
     "MODELS",
     "Bars",
     "Buffer",
+    "Component",
     "DataStatus",
+    "Egarch",
     "Ewma",
     "EwmaCovariance",
     "EwmaCovarianceState",
     "Forecast",
     "Garch",
+    "Gjr",
+    "Har",
+    "HarFit",
     "JumpTest",
     "LookbackFloor",
     "MarginVolatility",
     "MarginVolatilityState",
     "MaxBlend",
     "Normal",
+    "PanelFit",
     "PathStatus",
     "RealisedMeasures",
     "RegimeBlend",
@@ -50,6 +61,7 @@ __all__ = [
     "SkewT",
     "StressedWeight",
     "StudentT",
+    "VolatilityFit",
     "VolatilityModel",
     "WeightedBlend",
     "bipower",

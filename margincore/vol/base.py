@@ -30,16 +30,16 @@ class Recursion:
     first_share: float = 0.5
     form: str = "square"
 
-    def begin(self, start_variance: float) -> VarianceState:
-        """State before the first observation, every lag at `start_variance`."""
+    def begin(self, start_variance: float, first_share: float) -> VarianceState:
+        """State before the first observation: every lag at `start_variance`, split between the two features."""
         return VarianceState.begin(mean=self.mean, omega=self.omega, first=self.first, second=self.second,
-                                   beta=self.beta, start_variance=start_variance, first_share=self.first_share,
-                                   form=self.form)
+                                   beta=self.beta, start_variance=start_variance,
+                                   first_share=first_share, form=self.form)
 
     def owns(self, saved: dict[str, Any]) -> bool:
         """Whether a saved state runs this recursion."""
-        return (saved["form"], saved["mean"], saved["omega"], tuple(saved["first"]), tuple(saved["second"]),
-                tuple(saved["beta"])) == (self.form, self.mean, self.omega, self.first, self.second, self.beta)
+        theirs = saved["form"], saved["mean"], saved["omega"], *(tuple(saved[x]) for x in ("first", "second", "beta"))
+        return theirs == (self.form, self.mean, self.omega, self.first, self.second, self.beta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Simulation:
 class VolatilityModel(ABC):
     """A conditional variance model: frozen parameters, and one recursion of the kernel that they resolve to.
 
-    A new model states `recursion`, `unconditional_variance` and `fit`; filtering, streaming, forecasts, simulation,
-    news impact and standardised residuals follow.  Batch, chunks and single updates give the same bits.
+    A new model states `recursion`, `unconditional_variance` and `fit`; filtering, streaming, forecasts,
+    simulation, news impact and standardised residuals follow.  Batch, chunks and single updates give the same bits.
     """
 
     __slots__ = ()
@@ -105,8 +105,8 @@ class VolatilityModel(ABC):
         Returns
         -------
         float64 array, shape (times + 1,)
-            ``h[t]`` is the variance forecast for ``returns[t]`` from what came before; the last is the forecast for
-            the next return, not seen yet.
+            ``h[t]`` is the variance forecast for ``returns[t]`` from what came before; the last is the forecast
+            for the next return, not seen yet.
 
         Raises
         ------
@@ -146,7 +146,17 @@ class VolatilityModel(ABC):
 
     def simulate(self, steps: int, generator: np.random.Generator, *, paths: int = 1,
                  state: VarianceState | None = None) -> Simulation:
-        """Paths drawn from the model, from its long-run variance or onward from `state`, which stays as it is."""
+        """Paths drawn from the model, from its start or onward from `state`, which stays as it is.
+
+        Parameters
+        ----------
+        steps, paths : int
+            At least 1 each.
+        generator : numpy.random.Generator
+            The only source of randomness.
+        state : VarianceState, optional
+            Of this model.
+        """
         shape = (integer("paths", paths, least=1), integer("steps", steps, least=1))
         if not isinstance(generator, np.random.Generator):
             raise RangeError(f"generator must be a numpy.random.Generator, was {generator!r}")
@@ -173,17 +183,22 @@ class VolatilityModel(ABC):
             Positive; the long-run variance when omitted.
         """
         values = floats("shocks", shocks)
-        at = self.unconditional_variance if variance is None else variance
+        at = self._resting_variance() if variance is None else variance
         recursion = self.recursion()
-        state = recursion.begin(number("variance", at, above=0.0))
+        state = recursion.begin(number("variance", at, above=0.0), recursion.first_share)
         return np.array([state.copy().update(recursion.mean + shock) for shock in values])
 
     def _begin(self, series: Floats) -> VarianceState:
-        return self.recursion().begin(self._first_variance(series))
+        # A given start variance, as a fit leaves it, is split evenly; the long-run one as the law splits it.
+        recursion = self.recursion()
+        if self.start_variance is not None:
+            return recursion.begin(self.start_variance, 0.5 if recursion.form == "square" else 1.0)
+        return recursion.begin(self._first_variance(series), recursion.first_share)
 
     def _first_variance(self, series: Floats) -> float:
-        if self.start_variance is not None:
-            return self.start_variance
+        return self._resting_variance()
+
+    def _resting_variance(self) -> float:
         return self.unconditional_variance
 
     def _own(self, state: VarianceState) -> VarianceState:
@@ -208,17 +223,17 @@ class VolatilityModel(ABC):
             b = [(1.0 - recursion.first_share) * level[0], *b[:-1]]
             terms = zip((recursion.first, recursion.second, recursion.beta), (a, b, level), strict=True)
             following = recursion.omega + sum(
-                weight * lag for weights, values in terms for weight, lag in zip(weights, values, strict=False))
+                weight * lag for row, values in terms for weight, lag in zip(row, values, strict=False))
             level = [following, *level[:-1]]
             path[step] = following
         return path
 
 
 def backcast(values: Any) -> float:
-    """Exponentially weighted mean of the first 75 squares (decay 0.94): a robust variance before a series begins."""
+    """Exponentially weighted mean of the first 75 squares, decay 0.94: a variance before a series begins."""
     series = floats("values", values)[:BACKCAST_LENGTH]
-    weights = BACKCAST_DECAY ** np.arange(series.size)
-    return float(math.fsum(weights * series * series) / math.fsum(weights))
+    factors = BACKCAST_DECAY ** np.arange(series.size)
+    return float(math.fsum(factors * series * series) / math.fsum(factors))
 
 
 def weights(name: str, value: float | Sequence[float], *, least: float | None = 0.0) -> tuple[float, ...]:

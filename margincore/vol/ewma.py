@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from margincore.units import Floats, number
 from margincore.vol.base import Recursion, VolatilityModel, backcast, check_common
+from margincore.vol.fit import VolatilityFit, fit_decay
 from margincore.vol.innovation import Innovation, Normal
 
 
@@ -61,7 +63,18 @@ class Ewma(VolatilityModel):
         weight = (1.0 - self.decay,)
         return Recursion(mean=self.mean, omega=0.0, first=weight, second=weight, beta=(self.decay,))
 
+    @classmethod
+    def fit(cls, returns: Any, *, mean: float = 0.0) -> VolatilityFit:
+        """Decay of the highest normal likelihood.
+
+        Parameters
+        ----------
+        returns : float64 array, shape (times,)
+            At least 50, finite, not constant.
+        mean : float
+            Mean return per step, taken as known.
+        """
+        return fit_decay(cls, returns, number("mean", mean))
+
     def _first_variance(self, series: Floats) -> float:
-        if self.start_variance is not None:
-            return self.start_variance
         return number("start variance of the history", backcast(series - self.mean), above=0.0)

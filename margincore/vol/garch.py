@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from margincore.units import number
+import numpy as np
+
+from margincore.units import Floats, number
 from margincore.vol.base import Recursion, VolatilityModel, check_common, check_persistence, weights
+from margincore.vol.fit import PanelFit, VolatilityFit, maximise, maximise_panel
 from margincore.vol.innovation import Innovation, Normal
+from margincore.vol.problem import FitSpec, Vector, lags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garch(VolatilityModel):
-    """GARCH(p, q) variance, ``h' = omega + sum_j alpha_j e_j^2 + sum_k beta_k h_k`` with ``e = r - mean`` [1]_.
+    """GARCH(p, q): ``h' = omega + sum_j alpha_j e_j^2 + sum_k beta_k h_k`` with ``e = r - mean`` [1]_.
 
     Parameters
     ----------
@@ -30,8 +35,8 @@ class Garch(VolatilityModel):
 
     References
     ----------
-    .. [1] T. Bollerslev, *Generalized autoregressive conditional heteroskedasticity*, Journal of Econometrics 31
-       (1986), equation 2.
+    .. [1] T. Bollerslev, *Generalized autoregressive conditional heteroskedasticity*, Journal of Econometrics
+       31 (1986), equation 2.
     """
 
     omega: float
@@ -61,4 +66,38 @@ class Garch(VolatilityModel):
     def recursion(self) -> Recursion:
         """The kernel recursion of these parameters."""
         alpha = weights("alpha", self.alpha)
-        return Recursion(mean=self.mean, omega=self.omega, first=alpha, second=alpha, beta=weights("beta", self.beta))
+        return Recursion(mean=self.mean, omega=self.omega, first=alpha, second=alpha,
+                         beta=weights("beta", self.beta))
+
+    @classmethod
+    def fit(cls, returns: Any, *, p: int = 1, q: int = 1, mean: str = "constant", innovation: str = "normal",
+            start: str | float = "backcast", targeting: bool = False) -> VolatilityFit:
+        """Maximum likelihood; see `margincore.vol.fit.maximise` for the arguments.
+
+        With `targeting`, omega is such that the long-run variance is that of the sample.
+        """
+        return maximise(SPEC, returns, p=p, q=q, mean=mean, innovation=innovation, start=start, targeting=targeting)
+
+    @classmethod
+    def fit_panel(cls, returns: Any, *, p: int = 1, q: int = 1, mean: str = "constant",
+                  innovation: str = "normal", start: str | float = "backcast", targeting: bool = False,
+                  threads: int = 1) -> PanelFit:
+        """Maximum likelihood of each column of `returns` (times, series) on its own, on `threads` threads."""
+        return maximise_panel(SPEC, returns, p=p, q=q, mean=mean, innovation=innovation, start=start,
+                              targeting=targeting, threads=threads)
+
+
+def _theta(values: Vector, p: int, q: int) -> Vector:
+    return np.concatenate([values[:2 + p], values[2:]])
+
+
+def _values(theta: Floats, p: int, q: int) -> Floats:
+    return np.concatenate([theta[:2 + p], theta[2 + 2 * p:]])
+
+
+def _model(values: Floats, p: int, q: int, innovation: Innovation, start_variance: float) -> Garch:
+    return Garch(mean=values[0], omega=values[1], alpha=tuple(values[2:2 + p]), beta=tuple(values[2 + p:2 + p + q]),
+                 innovation=innovation, start_variance=start_variance)
+
+
+SPEC = FitSpec("garch", lambda p, q: ("mean", "omega", *lags("alpha", p), *lags("beta", q)), _theta, _values, _model)

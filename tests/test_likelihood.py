@@ -1,0 +1,171 @@
+"""Likelihoods, fits and standard errors: against densities, differences, a published benchmark and `arch`."""
+
+import math
+
+import numpy as np
+import pytest
+from reference.likelihood import log_density
+from shared_data import shared
+
+from margincore import vol
+from margincore.errors import NotConvergedError, RangeError, ShapeError
+from margincore.kernels.likelihood import Likelihood
+
+LAWS = {"normal": (), "student_t": (6.5,), "skew_t": (5.0, -0.2)}
+THETAS = {
+    ("garch", 1, 1): (0.02, 0.03, 0.1, 0.1, 0.85),
+    ("garch", 2, 2): (0.02, 0.03, 0.1, 0.05, 0.1, 0.05, 0.5, 0.3),
+    ("gjr", 1, 1): (0.02, 0.03, 0.04, 0.15, 0.85),
+    ("component", 2, 2): (0.02, 0.004, 0.12, -0.11, 0.12, -0.11, 1.7, -0.715),
+    ("egarch", 1, 1): (0.02, -0.03, 0.2, -0.08, 0.93),
+    ("egarch", 2, 2): (0.02, -0.03, 0.2, -0.1, -0.08, 0.03, 0.6, 0.33),
+}
+FITTED = {"Garch": vol.Garch, "Gjr": vol.Gjr, "Egarch": vol.Egarch, "Component": vol.Component}
+INNOVATION = {"normal": vol.Normal(), "student_t": vol.StudentT(5.0), "skew_t": vol.SkewT(5.0, -0.2)}
+
+
+def simulated(law="normal", n=3000, seed=4):
+    model = vol.Garch(omega=2e-6, alpha=0.08, beta=0.9, mean=3e-4, innovation=INNOVATION[law])
+    return model.simulate(n, np.random.default_rng(seed)).returns[0]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("shape", THETAS, ids=str)
+@pytest.mark.parametrize("start", ["sample", "backcast", "number"])
+def test_gradient_equals_differences_and_density_the_twin(shape, law, start):
+    family, p, q = shape
+    returns = np.random.default_rng(2).standard_t(5, 333)
+    theta = np.array([*THETAS[shape], *LAWS[law]])
+    kernel = Likelihood(observations=333, family=family, law=law, p=p, q=q, mean=True, start=start, start_variance=1.3)
+    slope, other, parts = np.empty(theta.size), np.empty(theta.size), np.empty(333)
+    value = kernel.evaluate(returns, theta, slope)
+    kernel.contributions(returns, theta, parts)
+    assert value == pytest.approx(parts.sum(), rel=1e-13)
+    for at in range(theta.size):
+        width = 1e-4 * max(abs(theta[at]), 0.05)
+        total = 0.0
+        for steps, weight in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):
+            moved = theta.copy()
+            moved[at] += steps * width
+            total += weight * kernel.evaluate(returns, moved, other)
+        # fourth-order differences: 1e-16 / 1e-5 relative to the value from rounding
+        assert slope[at] == pytest.approx(total / (12.0 * width), rel=2e-7, abs=2e-6)
+    if family == "garch":
+        model = vol.Garch(mean=theta[0], omega=theta[1], alpha=tuple(theta[2:2 + p]),
+                          beta=tuple(theta[2 + 2 * p:2 + 2 * p + q]),
+                          start_variance=kernel.presample_variance(returns, theta))
+        path = model.filter(returns)[:-1]
+        twin = [log_density(r - theta[0], h, law, LAWS[law]) for r, h in zip(returns, path, strict=True)]
+        np.testing.assert_allclose(parts, twin, rtol=1e-11, atol=1e-12)
+
+
+def test_benchmark_of_fiorentini_calzolari_and_panattoni():
+    # G. Fiorentini, G. Calzolari, L. Panattoni, Journal of Applied Econometrics 11 (1996) 399-417; values as in
+    # B. McCullough, C. Renfro, Journal of Economic and Social Measurement 25 (1999) 59-71.
+    returns = np.loadtxt(shared("data", "econometrics", "dmbp.csv"), delimiter=",", skiprows=1)[:, 1]
+    fit = vol.Garch.fit(returns, start="sample")
+    assert fit.names == ("mean", "omega", "alpha", "beta")
+    np.testing.assert_allclose(fit.values, [-0.00619041, 0.0107613, 0.153134, 0.805974], rtol=1.2e-5)
+    for kind, expected in (("hessian", [0.00846212, 0.00285271, 0.0265228, 0.0335527]),
+                           ("opg", [0.00843359, 0.00132298, 0.0139737, 0.0165604]),
+                           ("sandwich", [0.00918935, 0.00649319, 0.0535317, 0.0724614])):
+        np.testing.assert_allclose(fit.standard_errors(kind), expected, rtol=5e-5)
+    assert fit.log_likelihood == pytest.approx(-1106.6079, abs=1e-3)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("kind", FITTED)
+def test_fit_is_an_optimum_and_its_model_repeats_it(kind, law):
+    returns = simulated(law, 2000)
+    fit = FITTED[kind].fit(returns, innovation=law)
+    density = [log_density(r - fit.model.mean, h, law, fit.model.innovation.values())
+               for r, h in zip(returns, fit.model.filter(returns), strict=False)]
+    if kind != "Gjr" or law != "skew_t":  # else the presample is split otherwise
+        assert math.fsum(density) == pytest.approx(fit.log_likelihood, rel=1e-9)
+    theta = np.ascontiguousarray(fit.problem.theta(fit.values))
+    gradient = fit.problem._gradient(fit.problem.kernel(2000), returns, fit.values)
+    errors = fit.standard_errors("opg")
+    free = [i for i, name in enumerate(fit.names) if name not in fit.fixed]
+    if not fit.fixed:  # the score in standard errors
+        assert np.abs(gradient[free] * errors[free]).max() < 1e-3
+    assert np.isfinite(theta).all() and fit.bic > fit.aic
+
+
+def test_scaling_the_returns_scales_the_fit():
+    returns = simulated()
+    base, exact, other = (vol.Garch.fit(returns * scale, innovation="student_t") for scale in (1.0, 1024.0, 100.0))
+    assert (exact.values == base.values * [1024.0, 1024.0 ** 2, 1, 1, 1]).all()
+    np.testing.assert_allclose(other.values, base.values * [100.0, 1e4, 1, 1, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("law", ["normal", "student_t", "skew_t"])
+def test_panel_equals_single_fits_in_bits(law):
+    table = np.column_stack([simulated(law, 600, seed) for seed in range(7)])
+    table[3, 2] = np.nan
+    table[:, 4] = 0.25
+    one, two = (vol.Garch.fit_panel(table, innovation=law, threads=threads) for threads in (1, 2))
+    assert one.values.tobytes() == two.values.tobytes() and one.status.tolist() == two.status.tolist()
+    assert one.status[2] == 2 and one.status[4] == 3
+    assert np.isnan(one.values[[2, 4]]).all() and np.isnan(one.log_likelihood[[2, 4]]).all()
+    with pytest.raises(NotConvergedError, match="series 2 must have a converged fit"):
+        one.model(2)
+    order = [5, 0, 6, 1, 3]
+    shuffled = vol.Garch.fit_panel(table[:, order], innovation=law)
+    assert shuffled.values.tobytes() == one.values[order].tobytes()
+    for s in order:
+        if one.status[s] == 0:
+            fit = vol.Garch.fit(table[:, s], innovation=law)
+            assert fit.values.tobytes() == one.values[s].tobytes() and fit.model == one.model(s)
+
+
+def test_variance_targeting_meets_the_sample():
+    returns = simulated()
+    fit = vol.Garch.fit(returns, targeting=True)
+    assert fit.model.unconditional_variance == pytest.approx(returns.var(), rel=1e-9)
+    assert "omega" in fit.fixed and np.isnan(fit.standard_errors()[1])
+    assert fit.log_likelihood <= vol.Garch.fit(returns).log_likelihood + 1e-9
+
+
+def test_ewma_fit_is_the_best_decay():
+    returns = simulated()
+    fit = vol.Ewma.fit(returns)
+    for decay in (fit.model.decay - 1e-3, fit.model.decay + 1e-3):
+        h = vol.Ewma(decay=decay).filter(returns)[:-1]
+        assert -0.5 * (np.log(2 * np.pi * h) + returns ** 2 / h).sum() < fit.log_likelihood
+
+
+def test_bad_arguments_are_named():
+    returns = simulated()
+    with pytest.raises(RangeError, match="innovation"):
+        vol.Garch.fit(returns, innovation="cauchy")
+    with pytest.raises(RangeError, match="start"):
+        vol.Garch.fit(returns, start="first")
+    with pytest.raises(RangeError, match="start"):
+        vol.Garch.fit(returns, start=-1.0)
+    with pytest.raises(RangeError, match="p must be at most 8"):
+        vol.Garch.fit(returns, p=9)
+    with pytest.raises(ShapeError, match="at least 50 observations, had 49"):
+        vol.Garch.fit(returns[:49])
+    for wrong in ({"alpha": 0.3, "beta": 0.7}, {"alpha": -0.1, "beta": 0.5}, {"omega": 0.0}):
+        with pytest.raises(RangeError):
+            vol.Garch(**{"omega": 1e-6, "alpha": 0.1, "beta": 0.8, **wrong})
+    for decay in (0.0, 1.0, -0.1, 1.5):
+        with pytest.raises(RangeError, match="decay"):
+            vol.Ewma(decay=decay)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("law, theirs", [("normal", "normal"), ("student_t", "t"), ("skew_t", "skewt")])
+@pytest.mark.parametrize("kind, orders", [
+    ("Garch", {"o": 0}), ("Gjr", {"o": 1}), ("Egarch", {"o": 1, "vol": "EGARCH"})])
+def test_no_worse_than_arch_and_the_same_filter(kind, orders, law, theirs):
+    arch = pytest.importorskip("arch", reason="arch, the oracle, is not installed")
+    returns = simulated(law) * 100.0
+    fit = FITTED[kind].fit(returns, innovation=law)
+    result = arch.arch_model(returns, mean="Constant", dist=theirs, p=1, q=1, **orders).fit(disp="off")
+    assert fit.log_likelihood >= result.loglikelihood - (0.05 if kind == "Gjr" else 1e-4 * abs(result.loglikelihood))
+    if kind != "Garch" or law == "skew_t":
+        return
+    np.testing.assert_allclose(fit.values[:4], result.params.values[:4], rtol=2e-2, atol=2e-4)
+    deviation = np.sqrt(fit.model.filter(returns)[200:-1])
+    np.testing.assert_allclose(deviation, result.conditional_volatility[200:], rtol=5e-3)

@@ -1,0 +1,140 @@
+"""The contract that every class listed in a registry must satisfy; a new class is tested the moment it is listed."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from margincore import vol
+from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
+
+EXAMPLES = {
+    "Ewma": {"decay": 0.94},
+    "Garch": {"omega": 2e-6, "alpha": 0.08, "beta": 0.9},
+    "Gjr": {"omega": 2e-6, "alpha": 0.03, "gamma": 0.08, "beta": 0.9},
+    "Egarch": {"omega": -0.4, "alpha": 0.15, "gamma": -0.05, "beta": 0.955},
+    "Component": {"omega": 1e-6, "alpha": 0.05, "beta": 0.85, "rho": 0.99, "phi": 0.03},
+    "Har": {"omega": 1e-5, "daily": 0.3, "weekly": 0.3, "monthly": 0.2, "noise": 0.5},
+}
+models = pytest.mark.parametrize("kind", vol.MODELS, ids=lambda kind: kind.__name__)
+
+
+def observations(kind, n=300, seed=3):
+    values = np.random.default_rng(seed).standard_normal(n) * 0.01
+    return values * values if kind.observes == "realised_variance" else values
+
+
+def example(kind, **changes):
+    return kind(**{**EXAMPLES[kind.__name__], **changes})
+
+
+@models
+def test_is_frozen_keyword_only_data(kind):
+    model = example(kind)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.start_variance = 1.0
+    with pytest.raises(TypeError):
+        kind(0.1)
+    assert model == example(kind) and kind.__name__ in repr(model)
+
+
+@models
+def test_stream_equals_batch_in_bits(kind):
+    model, data = example(kind), observations(kind)
+    path = model.filter(data)
+    assert path.shape == (301,) and (path > 0.0).all()
+    state, seen = model.start(data[:100]), []
+    for value in data[100:]:
+        seen.append(state.variance)
+        state.update(value)
+    assert np.array([*seen, state.variance]).tobytes() == path[100:].tobytes()
+    assert model.start(data).variance == path[-1]
+
+
+@models
+def test_forecast_begins_at_the_filter_and_ends_at_the_long_run(kind):
+    model, data = example(kind), observations(kind)
+    forecast = model.forecast(data, 3000)
+    assert forecast.variance[0] == pytest.approx(model.filter(data)[-1], rel=1e-14)
+    assert forecast.total == pytest.approx(forecast.variance.sum(), rel=1e-12)
+    assert forecast.deviation == pytest.approx(math.sqrt(forecast.total))
+    if math.isfinite(model.unconditional_variance):
+        assert forecast.variance[-1] == pytest.approx(model.unconditional_variance, rel=1e-9)
+    else:
+        np.testing.assert_allclose(forecast.variance, forecast.variance[0], rtol=1e-12)
+    assert model.forecast(model.start(data), 5).variance.tolist() == model.forecast(data, 5).variance.tolist()
+
+
+@models
+def test_forecast_agrees_with_simulation(kind):
+    model = example(kind, start_variance=2e-4)
+    paths = model.simulate(5, np.random.default_rng(1), paths=20_000)
+    expected = model.forecast(model.start(), 5).variance
+    error = paths.variance.std(axis=0) / math.sqrt(20_000)
+    assert (np.abs(paths.variance.mean(axis=0) - expected) <= 4.5 * error + 1e-15).all()
+
+
+@models
+def test_simulation_repeats_by_seed_and_goes_on_from_a_state(kind):
+    model = example(kind, start_variance=1e-4)
+    one = model.simulate(20, np.random.default_rng(7), paths=3)
+    two = model.simulate(20, np.random.default_rng(7), paths=3)
+    assert one.returns.tobytes() == two.returns.tobytes() and one.returns.shape == (3, 20)
+    np.testing.assert_array_equal(model.filter(one.returns[0])[:-1], one.variance[0])
+    state = model.start(observations(kind))
+    before = state.save()
+    assert model.simulate(2, np.random.default_rng(7), state=state).variance[0, 0] == state.variance
+    assert state.save() == before
+
+
+@models
+def test_news_impact_and_residuals(kind):
+    model, data = example(kind, start_variance=1e-4), observations(kind)
+    shocks = np.array([1e-4, 4e-4]) if kind.observes == "realised_variance" else np.array([0.01, 0.02])
+    impact = model.news_impact(shocks, variance=1e-4)
+    assert (impact > 0.0).all() and impact[1] > impact[0]
+    residuals = model.standardised_residuals(data)
+    assert residuals.shape == data.shape and np.isfinite(residuals).all()
+
+
+@models
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_bad_data_is_refused(kind, bad):
+    model, data = example(kind), observations(kind)
+    data[5] = bad
+    for verb in (model.filter, model.start, model.standardised_residuals, kind.fit):
+        with pytest.raises(NotFiniteError, match="finite"):
+            verb(data)
+    with pytest.raises(ShapeError, match="empty"):
+        model.filter([])
+    with pytest.raises(ShapeError):
+        model.filter(np.zeros((2, 2)))
+
+
+@models
+def test_fit_refuses_short_and_constant_series(kind):
+    with pytest.raises(MarginError):
+        kind.fit(observations(kind, 20))
+    with pytest.raises(MarginError):
+        kind.fit(np.zeros(500))
+    with pytest.raises(MarginError):
+        kind.fit(np.full(500, 0.01))
+
+
+@models
+def test_every_number_is_checked(kind):
+    for name, value in EXAMPLES[kind.__name__].items():
+        for wrong in (math.nan, math.inf, "1", None, True):
+            with pytest.raises((MarginError, TypeError)):
+                example(kind, **{name: wrong})
+        assert getattr(example(kind), name) in (value, (value,))
+    with pytest.raises(RangeError, match="start_variance"):
+        example(kind, start_variance=0.0)
+
+
+@models
+def test_a_foreign_state_is_refused(kind):
+    other = vol.Ewma(decay=0.5, start_variance=1.0).start()
+    with pytest.raises(RangeError, match="state must come from this model"):
+        example(kind).forecast(other, 3)

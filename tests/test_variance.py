@@ -1,0 +1,163 @@
+"""The recursions: equal to the twin and to 50 digits, and the same bits in a series, a panel, chunks and ticks."""
+
+import json
+import math
+import pickle
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.variance import filter_path
+
+from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
+from margincore.kernels.variance import PanelState, VarianceState
+
+LAGS = {"square": ((0.05, 0.03), (0.09, 0.02), (0.6, 0.2)), "direct": ((0.3, 0.2, 0.1), (0.0, 0.0, 0.0), ()),
+        "logarithm": ((0.2, -0.1), (-0.05, 0.02), (0.7, 0.25))}
+OMEGA = {"square": 2e-6, "direct": 2e-5, "logarithm": -0.4}
+
+
+def recursion(form, lags=2):
+    first, second, beta = LAGS[form]
+    if lags == 1:
+        first, second, beta = first[:1], second[:1], beta[:1]
+    return {"mean": 0.0 if form == "direct" else 3e-4, "omega": OMEGA[form], "first": first, "second": second,
+            "beta": beta, "form": form}
+
+
+def begin(form, lags=2, start=1e-4):
+    share = 1.0 if form == "direct" else 0.5
+    return VarianceState.begin(**recursion(form, lags), start_variance=start, first_share=share)
+
+
+def series(form, n, seed=1):
+    values = np.random.default_rng(seed).standard_normal(n) * 0.01
+    return values * values if form == "direct" else values
+
+
+CASES = [(form, lags) for form in LAGS for lags in (1, 2)]
+
+
+@pytest.mark.parametrize("form, lags", CASES)
+def test_matches_the_twin(form, lags):
+    values, state = series(form, 400), begin(form, lags)
+    out = np.empty(400)
+    state.extend(values, out)
+    expected = filter_path(values.tolist(), **recursion(form, lags), start=1e-4)[1:]
+    np.testing.assert_allclose(out, expected, rtol=1e-13)  # some 20 roundings that decay geometrically
+
+
+@pytest.mark.parametrize("lags", [1, 2])
+def test_within_1e13_of_fifty_digits_on_500_steps(lags):
+    values, state = series("square", 500), begin("square", lags)
+    out = np.empty(500)
+    state.extend(values, out)
+    with mpmath.workdps(50):
+        exact = {key: [mpmath.mpf(x) for x in item] if isinstance(item, tuple) else item
+                 for key, item in recursion("square", lags).items()}
+        exact["mean"], exact["omega"] = mpmath.mpf(exact["mean"]), mpmath.mpf(exact["omega"])
+        path = filter_path([mpmath.mpf(x) for x in values], **exact, start=mpmath.mpf(1e-4), one=mpmath.mpf(1))[1:]
+        assert max(abs(mpmath.mpf(x) / y - 1) for x, y in zip(out, path, strict=True)) < 1e-13
+
+
+def test_within_1e10_after_a_million_steps():
+    values, state = series("square", 1_000_000), begin("square", 1)
+    out = np.empty(values.size)
+    state.extend(values, out)
+    first, second, beta = (item[0] for item in LAGS["square"])
+    # beta^1000 < 1e-221: the last 1,000 returns determine the variance beyond 50 digits.
+    with mpmath.workdps(50):
+        h = mpmath.mpf(0)
+        for value in values[-1000:]:
+            e = mpmath.mpf(value) - mpmath.mpf(3e-4)
+            h = mpmath.mpf(OMEGA["square"]) + mpmath.mpf(first if e >= 0 else second) * e * e + mpmath.mpf(beta) * h
+        assert abs(mpmath.mpf(state.variance) / h - 1) < 1e-10
+
+
+@pytest.mark.parametrize("form, lags", CASES)
+def test_stream_chunks_panel_and_reload_give_the_same_bits(form, lags):
+    n, width = 120, 37
+    table = np.column_stack([series(form, n, seed) for seed in range(width)])
+    panel = PanelState([begin(form, lags, 1e-4 * (1 + s)) for s in range(width)])
+    rows = np.empty_like(table)
+    panel.extend(table[:50].copy(), rows[:50])
+    for t in range(50, 60):
+        panel.update(table[t].copy(), rows[t])
+    for low, high in ((0, 13), (13, width)):
+        panel.extend(table[60:].copy(), rows[60:], low, high)
+    for s in (0, 12, 13, 31, 32, 36):
+        column = table[:, s].copy()
+        whole, out = begin(form, lags, 1e-4 * (1 + s)), np.empty(n)
+        whole.extend(column, out)
+        tick = begin(form, lags, 1e-4 * (1 + s))
+        stream = [tick.update(value) for value in column[:70]]
+        tick = VarianceState.load(json.loads(json.dumps(tick.save())))
+        tick = pickle.loads(pickle.dumps(tick))
+        rest = np.empty(n - 70)
+        tick.extend(column[70:].copy(), rest)
+        assert out.tobytes() == rows[:, s].tobytes() == np.concatenate([stream, rest]).tobytes()
+        assert tick == whole and tick.count == n and panel.variance[s] == whole.variance
+
+
+@settings(max_examples=40)
+@given(st.integers(-20, 20), st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=30))
+def test_scaling_by_a_power_of_two_scales_the_bits(power, values):
+    scale, array = 2.0 ** power, np.array(values)
+    base = VarianceState.begin(mean=0.0, omega=1e-5, first=[0.1], second=[0.15], beta=[0.8], start_variance=0.01,
+                               first_share=0.5)
+    other = VarianceState.begin(mean=0.0, omega=1e-5 * scale ** 2, first=[0.1], second=[0.15], beta=[0.8],
+                                start_variance=0.01 * scale ** 2, first_share=0.5)
+    x, y = np.empty(array.size), np.empty(array.size)
+    base.extend(array, x)
+    other.extend(array * scale, y)
+    # Subnormal squares round differently once scaled; they are nothing beside omega.
+    np.testing.assert_allclose(y, x * scale ** 2, rtol=1e-15)
+
+
+@pytest.mark.parametrize("form, lags", CASES)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200])
+def test_bad_returns_change_nothing(form, lags, bad):
+    if form != "square" and bad == 1e200:
+        bad = math.nan
+    state = begin(form, lags)
+    before = state.save()
+    with pytest.raises(NotFiniteError, match="value must be finite"):
+        state.update(bad)
+    with pytest.raises(NotFiniteError, match="values must be finite"):
+        state.extend(np.array([0.01, bad, 0.02]), np.empty(3))
+    assert state.save() == before
+    panel = PanelState([state, state.copy()])
+    out = np.empty(2)
+    panel.update(np.array([bad, 0.01]), out)
+    assert math.isnan(out[0]) and out[1] == state.copy().update(0.01)
+    assert panel.refused.tolist() == [1, 0] and panel.variance[0] == state.variance
+
+
+def test_a_refused_return_in_a_batch_is_refused_alone():
+    table = np.column_stack([series("square", 40, seed) for seed in range(3)])
+    table[7, 1] = math.nan
+    panel, out = PanelState([begin("square", 1) for _ in range(3)]), np.empty((40, 3))
+    panel.extend(table, out)
+    single, path = begin("square", 1), []
+    for t, value in enumerate(table[:, 1]):
+        path.append(math.nan if t == 7 else single.update(value))
+    np.testing.assert_array_equal(out[:, 1], path)
+    assert np.isfinite(out[:, [0, 2]]).all() and panel.refused.tolist() == [0, 1, 0]
+
+
+def test_errors_name_the_rule():
+    state = begin("square")
+    with pytest.raises(ShapeError, match="contiguous float64"):
+        state.extend(np.zeros(3, np.float32), np.zeros(3))
+    with pytest.raises(ShapeError, match="out must hold 3"):
+        state.extend(np.zeros(3), np.zeros(4))
+    with pytest.raises(RangeError, match="start_variance"):
+        begin("square", start=0.0)
+    with pytest.raises(ShapeError, match="not be empty"):
+        PanelState([])
+    with pytest.raises(ShapeError, match="one form"):
+        PanelState([begin("square"), begin("direct")])
+    with pytest.raises(MarginError, match="saved"):
+        VarianceState.load({"form": "square"})
