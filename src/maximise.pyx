@@ -34,6 +34,7 @@ STATUS = ("converged", "stopped", "not finite", "constant")
 
 cdef double PERSISTENCE_MOST = 0.999999
 cdef double INFINITY = 1e300 * 1e300
+cdef double[6] KINK_STEPS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]
 
 
 cdef bint stable(const double* beta, int32_t q) noexcept nogil:
@@ -323,7 +324,7 @@ cdef int32_t minimise(problem_t* w, double* y, double* best, double* decrement) 
     cdef double trial[THETA_MAX]
     cdef double step[THETA_MAX]
     cdef double hessian[THETA_MAX * THETA_MAX]
-    cdef int32_t i, iteration, halving, age = 0, count = w.coordinates
+    cdef int32_t i, iteration, halving, age = 0, stalled = 0, count = w.coordinates
     cdef bint fresh = True
     cdef double value = objective(w, y, slope), found, along, factor, noise, quality
     if not isfinite(value):
@@ -362,6 +363,9 @@ cdef int32_t minimise(problem_t* w, double* y, double* best, double* decrement) 
             move[i] = other[i] - slope[i]
             slope[i] = other[i]
             y[i] = trial[i]
+        stalled = stalled + 1 if value - found < 1e-7 / w.n and along > 1e-6 / w.n else 0
+        if stalled >= 5:
+            return STOPPED
         quality = (value - found) / ((1.0 - 0.5 * factor) * factor * along)  # 1 where the quadratic model is true
         value = found
         age += 1
@@ -371,6 +375,33 @@ cdef int32_t minimise(problem_t* w, double* y, double* best, double* decrement) 
             age = 0
         else:
             bfgs(hessian, step, move, count)
+    return STOPPED
+
+
+cdef int32_t minimise_with_kinks(problem_t* w, double* y, double* best, double* decrement) noexcept nogil:
+    # The |z| of an EGARCH gives its loss a kink in the mean at every return, and the optimum often rests in one, where
+    # no gradient vanishes.  Then: the other coordinates at that mean, proved to be no worse than its neighbours.
+    cdef double moved[THETA_MAX]
+    cdef double low = w.low[0], high = w.high[0], found
+    cdef int32_t i, k, status = minimise(w, y, best, decrement)
+    if status == CONVERGED or w.family != EGARCH or not w.mean_free:
+        return status
+    for k in range(4):
+        w.low[0] = w.high[0] = y[0]
+        status = minimise(w, y, best, decrement)
+        w.low[0], w.high[0] = low, high
+        if status != CONVERGED:
+            return status
+        for i in range(w.coordinates):
+            moved[i] = y[i]
+        for i in range(12):  # steps of 1e-3, 1e-4 ... 1e-8 deviations on both sides
+            moved[0] = y[0] + (1.0 if i % 2 == 0 else -1.0) * KINK_STEPS[i // 2]
+            found = objective(w, moved, NULL)
+            if found < best[0] - 1e-9 / w.n:
+                y[0], best[0] = moved[0], found
+                status = STOPPED
+        if status == CONVERGED:
+            return CONVERGED
     return STOPPED
 
 
@@ -471,7 +502,7 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
         if not isfinite(losses[best]):
             break
         losses[best] = INFINITY
-        status = minimise(w, starts[best], &value, &decrement)
+        status = minimise_with_kinks(w, starts[best], &value, &decrement)
         if status == CONVERGED:
             break
     if status == CONVERGED:

@@ -169,3 +169,14 @@ def test_no_worse_than_arch_and_the_same_filter(kind, orders, law, theirs):
     np.testing.assert_allclose(fit.values[:4], result.params.values[:4], rtol=2e-2, atol=2e-4)
     deviation = np.sqrt(fit.model.filter(returns)[200:-1])
     np.testing.assert_allclose(deviation, result.conditional_volatility[200:], rtol=5e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_egarch_converges_where_the_optimum_rests_in_a_kink(seed):
+    model = vol.Garch(omega=2e-6, alpha=0.08, beta=0.9, innovation=vol.StudentT(5.0))
+    returns = model.simulate(1500, np.random.default_rng(seed)).returns[0]
+    fit = vol.Egarch.fit(returns)
+    kernel, slope = fit.problem.kernel(returns.size), np.empty(5)
+    for move in (-1e-5, -1e-7, 1e-7, 1e-5):
+        moved = fit.values + [move, 0.0, 0.0, 0.0, 0.0]
+        assert kernel.evaluate(returns, moved, slope) <= fit.log_likelihood + 1e-6
