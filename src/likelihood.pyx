@@ -10,7 +10,7 @@ cimport numpy as cnp
 from libc.math cimport fabs, fma, isfinite, sqrt
 from libc.stdint cimport int32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from margincore.errors import CapacityError, RangeError, ShapeError
 
@@ -50,27 +50,27 @@ cdef double tree(double* lane) noexcept nogil:
 
 cdef double dot(const double* x, const double* y, Py_ssize_t n) noexcept nogil:
     cdef double lane[LANES]
-    cdef Py_ssize_t i = 0, l
+    cdef Py_ssize_t i = 0, j
     memset(lane, 0, sizeof(lane))
     while i + LANES <= n:
-        for l in range(LANES):
-            lane[l] += x[i + l] * y[i + l]
+        for j in range(LANES):
+            lane[j] += x[i + j] * y[i + j]
         i += LANES
-    for l in range(n - i):
-        lane[l] += x[i + l] * y[i + l]
+    for j in range(n - i):
+        lane[j] += x[i + j] * y[i + j]
     return tree(lane)
 
 
 cdef double total(const double* x, Py_ssize_t n) noexcept nogil:
     cdef double lane[LANES]
-    cdef Py_ssize_t i = 0, l
+    cdef Py_ssize_t i = 0, j
     memset(lane, 0, sizeof(lane))
     while i + LANES <= n:
-        for l in range(LANES):
-            lane[l] += x[i + l]
+        for j in range(LANES):
+            lane[j] += x[i + j]
         i += LANES
-    for l in range(n - i):
-        lane[l] += x[i + l]
+    for j in range(n - i):
+        lane[j] += x[i + j]
     return tree(lane)
 
 
@@ -146,30 +146,30 @@ cdef double log_density(const law_t* c, int32_t law, double e, double h) noexcep
 cdef void block_normal(mc_const_lane e, mc_const_lane h, mc_lane slope_e, mc_lane slope_h, mc_lane product,
                          mc_lane square, Py_ssize_t m) noexcept nogil:
     cdef double inverse, x
-    cdef Py_ssize_t l
-    for l in range(m):
-        inverse = 1.0 / h[l]
-        x = e[l] * e[l] * inverse
-        slope_e[l] = e[l] * inverse
-        slope_h[l] = 0.5 * inverse * (1.0 - x)
-        product[l] *= h[l]
-        square[l] += x
+    cdef Py_ssize_t j
+    for j in range(m):
+        inverse = 1.0 / h[j]
+        x = e[j] * e[j] * inverse
+        slope_e[j] = e[j] * inverse
+        slope_h[j] = 0.5 * inverse * (1.0 - x)
+        product[j] *= h[j]
+        square[j] += x
 
 
 cdef void block_t(mc_const_lane e, mc_const_lane h, mc_lane slope_e, mc_lane slope_h, mc_lane product, mc_lane wide,
                     mc_lane share, double q, double n1, Py_ssize_t m) noexcept nogil:
     # d = h (nu - 2) + e^2; one division serves 1 / h and 1 / d.
     cdef double x, d, inverse
-    cdef Py_ssize_t l
-    for l in range(m):
-        x = e[l] * e[l]
-        d = h[l] * q + x
-        inverse = 1.0 / (h[l] * d)
-        slope_e[l] = n1 * e[l] * (h[l] * inverse)
-        slope_h[l] = 0.5 * inverse * (d - n1 * x)
-        product[l] *= h[l]
-        wide[l] *= d
-        share[l] += x * (h[l] * inverse)
+    cdef Py_ssize_t j
+    for j in range(m):
+        x = e[j] * e[j]
+        d = h[j] * q + x
+        inverse = 1.0 / (h[j] * d)
+        slope_e[j] = n1 * e[j] * (h[j] * inverse)
+        slope_h[j] = 0.5 * inverse * (d - n1 * x)
+        product[j] *= h[j]
+        wide[j] *= d
+        share[j] += x * (h[j] * inverse)
 
 
 cdef void block_skew(mc_const_lane e, mc_const_lane h, mc_lane slope_e, mc_lane slope_h, mc_lane product,
@@ -177,24 +177,24 @@ cdef void block_skew(mc_const_lane e, mc_const_lane h, mc_lane slope_e, mc_lane 
     # sums: h / d, w e / (k d), w sqrt(h) / (k d), w^2 sign / (k d), LANES of each.
     cdef double a = c.a, b = c.b, q = c.nu - 2.0, n1 = c.nu + 1.0, skew = c.skew
     cdef double root, w, k, sign, d, inverse, part
-    cdef Py_ssize_t l
-    for l in range(m):
-        root = sqrt(h[l])
-        w = b * e[l] + a * root
+    cdef Py_ssize_t j
+    for j in range(m):
+        root = sqrt(h[j])
+        w = b * e[j] + a * root
         sign = -1.0 if w < 0.0 else 1.0
         k = 1.0 + sign * skew
         w = w / k
-        d = h[l] * q + w * w
+        d = h[j] * q + w * w
         inverse = 1.0 / d
         part = w * inverse / k
-        slope_e[l] = n1 * part * b
-        slope_h[l] = 0.5 / h[l] - 0.5 * n1 * (1.0 / h[l] - q * inverse - part * a / root)
-        product[l] *= h[l]
-        wide[l] *= d
-        sums[l] += h[l] * inverse
-        sums[LANES + l] += part * e[l]
-        sums[2 * LANES + l] += part * root
-        sums[3 * LANES + l] += part * w * sign
+        slope_e[j] = n1 * part * b
+        slope_h[j] = 0.5 / h[j] - 0.5 * n1 * (1.0 / h[j] - q * inverse - part * a / root)
+        product[j] *= h[j]
+        wide[j] *= d
+        sums[j] += h[j] * inverse
+        sums[LANES + j] += part * e[j]
+        sums[2 * LANES + j] += part * root
+        sums[3 * LANES + j] += part * w * sign
 
 
 cdef double law_terms(problem_t* w, const law_t* c, double* law_slope) noexcept nogil:
@@ -204,14 +204,14 @@ cdef double law_terms(problem_t* w, const law_t* c, double* law_slope) noexcept 
     cdef double logs[LANES]
     cdef double logs_wide[LANES]
     cdef double sums[4 * LANES]
-    cdef Py_ssize_t i = 0, l, m
+    cdef Py_ssize_t i = 0, j, m
     cdef int32_t held = 0
     cdef double n = w.n, q = c.nu - 2.0, n1 = c.nu + 1.0, sum_h, stretch
     memset(logs, 0, sizeof(logs))
     memset(logs_wide, 0, sizeof(logs_wide))
     memset(sums, 0, sizeof(sums))
-    for l in range(LANES):
-        product[l] = wide[l] = 1.0
+    for j in range(LANES):
+        product[j] = wide[j] = 1.0
     while i < w.n:
         m = LANES if w.n - i >= LANES else w.n - i
         if w.law == NORMAL:
@@ -224,13 +224,13 @@ cdef double law_terms(problem_t* w, const law_t* c, double* law_slope) noexcept 
         held += 1
         if held == GROUP or i >= w.n:
             held = 0
-            for l in range(LANES):
-                logs[l] += vm_log(product[l])
-                product[l] = 1.0
+            for j in range(LANES):
+                logs[j] += vm_log(product[j])
+                product[j] = 1.0
             if w.law != NORMAL:
-                for l in range(LANES):
-                    logs_wide[l] += vm_log(wide[l])
-                    wide[l] = 1.0
+                for j in range(LANES):
+                    logs_wide[j] += vm_log(wide[j])
+                    wide[j] = 1.0
     sum_h = tree(logs)
     if w.law == NORMAL:
         return n * c.constant - 0.5 * (sum_h + tree(sums))

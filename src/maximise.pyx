@@ -181,12 +181,12 @@ cdef bint solve(const double* hessian, const double* slope, const int32_t* free_
     cdef double factor[THETA_MAX * THETA_MAX]
     cdef double x[THETA_MAX]
     cdef double ridge = 0.0, pivot, largest = 0.0
-    cdef int32_t i, j, k, attempt
+    cdef int32_t i, j, k, _attempt
     cdef bint done
     for i in range(m):
         pivot = fabs(hessian[free_list[i] * THETA_MAX + free_list[i]])
         largest = pivot if pivot > largest else largest
-    for attempt in range(60):
+    for _attempt in range(60):
         done = True
         for i in range(m):
             for j in range(i + 1):
@@ -324,13 +324,13 @@ cdef int32_t minimise(problem_t* w, double* y, double* best, double* decrement) 
     cdef double trial[THETA_MAX]
     cdef double step[THETA_MAX]
     cdef double hessian[THETA_MAX * THETA_MAX]
-    cdef int32_t i, iteration, halving, age = 0, stalled = 0, count = w.coordinates
+    cdef int32_t i, _iteration, halving, age = 0, stalled = 0, count = w.coordinates
     cdef bint fresh = True
     cdef double value = objective(w, y, slope), found, along, factor, noise, quality
     if not isfinite(value):
         return STOPPED
     curvature(w, y, slope, hessian)
-    for iteration in range(ITERATIONS_MAX):
+    for _iteration in range(ITERATIONS_MAX):
         along = newton_move(w, y, slope, hessian, move)
         best[0], decrement[0] = value, along
         noise = 1e-13 * (1.0 + fabs(value))
@@ -383,10 +383,10 @@ cdef int32_t minimise_with_kinks(problem_t* w, double* y, double* best, double* 
     # no gradient vanishes.  Then: the other coordinates at that mean, proved to be no worse than its neighbours.
     cdef double moved[THETA_MAX]
     cdef double low = w.low[0], high = w.high[0], found
-    cdef int32_t i, k, status = minimise(w, y, best, decrement)
+    cdef int32_t i, _pass, status = minimise(w, y, best, decrement)
     if status == CONVERGED or w.family != EGARCH or not w.mean_free:
         return status
-    for k in range(4):
+    for _pass in range(4):
         w.low[0] = w.high[0] = y[0]
         status = minimise(w, y, best, decrement)
         w.low[0], w.high[0] = low, high
@@ -483,7 +483,7 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
     cdef double padded[THETA_MAX]
     cdef double jacobian[THETA_MAX * THETA_MAX]
     cdef double mean = total(w.r, w.n) / w.n, variance = 0.0, value = INFINITY, decrement = INFINITY
-    cdef int32_t k, best, attempt, i, status = STOPPED
+    cdef int32_t k, best, _attempt, i, status = STOPPED
     cdef Py_ssize_t t
     for t in range(w.n):
         w.e[t] = w.r[t] - mean
@@ -494,7 +494,7 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
     for k in range(STARTS_MAX):
         starting_point(w, k, mean, variance, starts[k])
         losses[k] = objective(w, starts[k], NULL)
-    for attempt in range(3):
+    for _attempt in range(3):
         best = 0
         for k in range(1, STARTS_MAX):
             if losses[k] < losses[best]:
