@@ -231,6 +231,7 @@ VM_INLINE double vm_normal_pdf(double x)
  * rounding per degree (6 ulp measured). */
 #define VM_MILLS_C 5.5
 #define VM_MILLS_D 1.40625
+#define VM_NEAR 0.25              /* sixteen Taylor terms reach full precision below; beyond, little cancels */
 
 VM_INLINE double vm_mills_poly(double u)
 {
@@ -300,13 +301,13 @@ VM_INLINE double vm_mills(double a)
     return vm_mills_poly(u) / (a + VM_MILLS_D);
 }
 
-/* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when t < 0.15, else as M(|h - t|); and their
- * difference without cancellation.  For t < 0.15 all three come from the Taylor series about h, whose odd part is a
+/* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when t < VM_NEAR, else as M(|h - t|); and their
+ * difference without cancellation.  For t < VM_NEAR all three come from the Taylor series about h, whose odd part is a
  * sum over derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps
  * full relative precision as t goes to zero.  */
 VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
 {
-    int near = t < 0.15;
+    int near = t < VM_NEAR;
     double beyond = h + t;
     double below = fabs(h - t);
     double p = near ? h : below;
@@ -320,7 +321,8 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
     double mq = vm_mills_poly(uq) * iq;
     double g = vm_mills_slope_poly(up) * ip * ip;
     /* Derivatives of M at h, signs as they are (m1 = -g); each term joins its sum as soon as it is known. */
-    double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3;
+    double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3,
+           z7 = z4 * z3;
     double m2 = MC_FMA(-h, g, m0);
     double m3 = MC_FMA(h, m2, -2.0 * g);
     double m4 = MC_FMA(h, m3, 3.0 * m2);
@@ -333,14 +335,18 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
     double m11 = MC_FMA(h, m10, 10.0 * m9);
     double m12 = MC_FMA(h, m11, 11.0 * m10);
     double m13 = MC_FMA(h, m12, 12.0 * m11);
+    double m14 = MC_FMA(h, m13, 13.0 * m12);
+    double m15 = MC_FMA(h, m14, 14.0 * m13);
     double o1 = MC_FMA(m5, z2 * (1.0 / 120.0), m3 * (z * (1.0 / 6.0)));
     double o2 = MC_FMA(m9, z4 * (1.0 / 362880.0), m7 * (z3 * (1.0 / 5040.0)));
     double o3 = MC_FMA(m13, z6 * (1.0 / 6227020800.0), m11 * (z5 * (1.0 / 39916800.0)));
     double e1 = MC_FMA(m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
     double e2 = MC_FMA(m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
     double e3 = MC_FMA(m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
-    double half = t * (g - (o1 + (o2 + o3)));
-    double even = m0 + (e1 + (e2 + e3));
+    double o4 = MC_FMA(m15, z7 * (1.0 / 1307674368000.0), o3);
+    double e4 = MC_FMA(m14, z7 * (1.0 / 87178291200.0), e3);
+    double half = t * (g - (o1 + (o2 + o4)));
+    double even = m0 + (e1 + (e2 + e4));
     *minus = near ? even + half : m0;
     *plus = near ? even - half : mq;
     return near ? 2.0 * half : m0 - mq;
@@ -368,7 +374,7 @@ VM_INLINE double vm_black_weights(double h, double t, double difference, double 
     double phi = VM_INV_SQRT_2PI * vm_exp_normal(-0.5 * square, -0.5 * MC_FMA(a, a, -square));
     double tail = phi * difference;
     double body = MC_FMA(-phi, minus + plus, 1.0);
-    double beyond = t >= 0.15 ? a : 1.0;      /* negative: take the complement; a comparison, not a flag, vectorises */
+    double beyond = t >= VM_NEAR ? a : 1.0;      /* negative: take the complement; a comparison, not a flag, vectorises */
     *density = phi;
     *w1 = beyond < 0.0 ? MC_FMA(-phi, minus, 1.0) : phi * minus;
     *c1 = beyond < 0.0 ? phi * minus : MC_FMA(-phi, minus, 1.0);

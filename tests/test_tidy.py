@@ -24,7 +24,7 @@ KERNEL_FLOORS = [
     {"types", "processor"},
     {"black", "ledger"},
     {"formula"},
-    {"variance", "likelihood", "realised", "surface", "arbitrage", "smile", "correlation", "copula"},
+    {"variance", "likelihood", "realised", "surface", "arbitrage", "smile", "correlation", "copula", "implied"},
     {"scenario", "simulate", "optimise", "calibrate", "maximise"},
     {"reval"},
     {"risk"},

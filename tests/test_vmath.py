@@ -10,7 +10,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from margincore.kernels import LEVELS, formula, processor
+from margincore.kernels import LEVELS, formula, implied, processor
 
 NAN, INF = math.nan, math.inf
 RNG = np.random.default_rng(20260101)
@@ -162,6 +162,9 @@ def digest():
             formula.greeks(forward, strike, years, sigma, rate, rng.random(700) < 0.5, *out[:6], inverse)
             formula.higher_greeks(forward, strike, years, sigma, rate, out[1], *out[6:], inverse)
             state.update(np.where(np.isnan(out), 0.0, out).tobytes())
+            sigma, status = np.empty(700), np.empty(700, np.uint8)
+            implied.volatilities(out[0], forward, strike, years, rng.random(700) < 0.5, sigma, status, inverse)
+            state.update(np.where(np.isnan(sigma), 0.0, sigma).tobytes() + status.tobytes())
     return state.hexdigest()
 
 

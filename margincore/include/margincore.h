@@ -31,6 +31,17 @@
 #define MC_FUTURE 2
 #define MC_OPTION 3
 
+/* Outcome of an implied volatility. */
+#define MC_VOL_UNKNOWN 0
+#define MC_VOL_OK 1
+#define MC_VOL_AT_INTRINSIC 2
+#define MC_VOL_BELOW_INTRINSIC 3
+#define MC_VOL_ABOVE_MAXIMUM 4
+#define MC_VOL_NOT_FINITE 5
+#define MC_VOL_EXPIRED 6
+#define MC_VOL_OUT_OF_RANGE 7
+#define MC_VOL_TOO_SMALL 8
+
 /* What the market plane knows of one column: one cache line, read by every row that holds it. */
 typedef struct mc_column {
     double value;        /* settlement asset per contract at the mark; cash 1, NaN when unknown */

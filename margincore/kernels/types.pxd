@@ -18,6 +18,15 @@ cdef extern from "margincore.h" nogil:
         MC_PERPETUAL
         MC_FUTURE
         MC_OPTION
+        MC_VOL_UNKNOWN
+        MC_VOL_OK
+        MC_VOL_AT_INTRINSIC
+        MC_VOL_BELOW_INTRINSIC
+        MC_VOL_ABOVE_MAXIMUM
+        MC_VOL_NOT_FINITE
+        MC_VOL_EXPIRED
+        MC_VOL_OUT_OF_RANGE
+        MC_VOL_TOO_SMALL
 
     ctypedef struct mc_column:
         double value
