@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from margincore.account import Account
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
+    from margincore.calibration import calibrate
     from margincore.chain import load_chain
     from margincore.collateral import Flat
     from margincore.config import show_config
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
     from margincore.market import MarketState
     from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
+    from margincore.option_chain import Chain
     from margincore.parametric import (
         RiskFactors,
         delta_gamma,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         lognormal_risk_factors,
     )
     from margincore.portfolio import Portfolio
+    from margincore.quotes import chain_quotes
     from margincore.report import MarginReport, MarginTable, WhatIf
     from margincore.scenarios import Scenarios, VolatilityRange, VolatilityShock, from_moves, grid, sigma_grid
     from margincore.surface import VolSurface
@@ -65,6 +68,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Account",
+    "Chain",
     "ClosingCost",
     "Contracts",
     "Engine",
@@ -112,6 +116,8 @@ __all__ = [
     "Worst",
     "bankruptcy_price",
     "black76",
+    "calibrate",
+    "chain_quotes",
     "contracts_from_ccxt",
     "contracts_from_deribit",
     "contracts_from_frame",
@@ -153,6 +159,7 @@ __all__ = [
 # Names fetched when first asked for, so that `import margincore` stays within its milliseconds.
 _LATE = {
     "Account": "margincore.account",
+    "Chain": "margincore.option_chain",
     "ClosingCost": "margincore.addon",
     "Contracts": "margincore.contracts",
     "Engine": "margincore.engine",
@@ -200,6 +207,8 @@ _LATE = {
     "Worst": "margincore.measure",
     "bankruptcy_price": "margincore.liquidation",
     "black76": "margincore.formulas",
+    "calibrate": "margincore.calibration",
+    "chain_quotes": "margincore.quotes",
     "contracts_from_ccxt": "margincore.io.ccxt",
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",

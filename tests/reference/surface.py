@@ -20,8 +20,11 @@ def durrleman(k, w, slope, bend):
     return (1 - k * slope / (2 * w)) ** 2 - slope**2 / 4 * (1 / w + 0.25) + bend / 2
 
 
+_ERFC = np.frompyfunc(math.erfc, 1, 1)
+
+
 def normal_cdf(x):
-    return 0.5 * np.array([math.erfc(-v / math.sqrt(2)) for v in np.ravel(x)]).reshape(np.shape(x))
+    return 0.5 * np.asarray(_ERFC(-np.asarray(x, float) / math.sqrt(2)), float)
 
 
 def out_of_the_money(k, w):
@@ -84,7 +87,8 @@ def arbitrage(total_variance, years, k):
         slope = np.diff(call) / np.diff(strike)
         # A second difference carries the rounding of three prices of order 1.
         noise = 8e-16 * (call[:-2] + call[2:] + strike[1:-1]) / np.minimum(np.diff(strike)[:-1], np.diff(strike)[1:])
-        butterfly = max(butterfly, float(np.max(slope[:-1] - slope[1:] - noise)))
+        convex = float(np.max(slope[:-1] - slope[1:] - noise))
+        butterfly = max(butterfly, convex if math.isfinite(convex) else math.inf)
         if before is not None:
             calendar = max(calendar, float(np.max((before - w) / w)))
         before = w

@@ -1,0 +1,134 @@
+"""Chain: the raw quotes of the options on one underlying at one time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from margincore.contracts import Option
+from margincore.errors import MissingDataError, RangeError, ShapeError
+from margincore.io.deribit import contract_of
+from margincore.io.rows import Row, real, rows_of, text, time_of
+from margincore.units import Floats, Ints, Right, integer
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chain:
+    """Raw quotes of the options on one underlying at one time; NaN is a missing number.
+
+    Parameters
+    ----------
+    underlying : str
+    time_ns : int
+        Time of the snapshot, nanoseconds since 1970 UTC.
+    expiry_ns : int64 array, shape (rows,)
+    strike : float64 array, shape (rows,)
+        Quote currency.
+    is_call : bool array, shape (rows,)
+    bid, ask : float64 array, shape (rows,)
+        Premium: quote currency, or coin per coin of underlying when `inverse`.
+    mark : float64 array, shape (rows,), optional
+        The venue's own price, same unit.
+    future : float64 array, shape (rows,), optional
+        The venue's forward or future of the row's expiry, quote currency.
+    quote_ns : int64 array, shape (rows,), optional
+        When each row was quoted; 0 where unknown.
+    inverse : bool
+        Coin-settled premiums.
+    spot : float
+        NaN when unknown.
+    """
+
+    underlying: str
+    time_ns: int
+    expiry_ns: Ints
+    strike: Floats
+    is_call: npt.NDArray[np.bool_]
+    bid: Floats
+    ask: Floats
+    mark: Floats | None = None
+    future: Floats | None = None
+    quote_ns: Ints | None = None
+    inverse: bool = False
+    spot: float = float("nan")
+
+    def __post_init__(self) -> None:
+        rows = np.size(self.strike)
+        object.__setattr__(self, "time_ns", integer("time_ns", self.time_ns))
+        object.__setattr__(self, "spot", float(self.spot))
+        for name, dtype, blank in (("expiry_ns", np.int64, 0), ("strike", np.float64, np.nan), ("is_call", np.bool_, 0),
+                                   ("bid", np.float64, np.nan), ("ask", np.float64, np.nan),
+                                   ("mark", np.float64, np.nan), ("future", np.float64, np.nan),
+                                   ("quote_ns", np.int64, 0)):
+            value = getattr(self, name)
+            array = np.full(rows, blank, dtype) if value is None else np.array(value, dtype)
+            if array.shape != (rows,):
+                raise ShapeError(f"{name} must have one entry per strike ({rows}), had shape {array.shape}")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return int(self.strike.size)
+
+    @classmethod
+    def from_rows(cls, rows: Any, *, currency: str | None = None, inverse: bool | None = None) -> Chain:
+        """Chain of one snapshot's rows: Deribit's by `instrument_name`, or rows with strike, expiry and right.
+
+        Parameters
+        ----------
+        rows : list of mapping, or table
+            Fields understood: instrument_name or symbol; strike or strike_price; expiry_ns, expiry_ms, expiration or
+            expiry; option_type, type or right; bid_price, bid or best_bid_price; ask likewise; mark_price or mark;
+            underlying_price or forward; index_price or spot; ts_ms or timestamp.
+        currency : str, optional
+            Keep one underlying of several.
+        inverse : bool, optional
+            Coin-settled premiums; told from Deribit's names when omitted, else linear.
+        """
+        found = [line for row in rows_of(rows) if (line := _line_of(row, currency)) is not None]
+        if not found:
+            raise MissingDataError("rows must hold options of the currency asked for, have none")
+        names = sorted({line[0] for line in found})
+        if len(names) > 1:
+            raise RangeError(f"rows must be of one underlying: choose a currency among {', '.join(names)}")
+        kinds = {line[1] for line in found}
+        if inverse is None and len(kinds) > 1:
+            # Coin-settled and linear chains of one underlying may share a file: the larger one is meant.
+            inverse = sum(line[1] for line in found) * 2 >= len(found)
+            found = [line for line in found if line[1] == inverse]
+        inverse = found[0][1] if inverse is None else bool(inverse)
+        expiry, strike, call, bid, ask, mark, future, at = zip(*(line[2:10] for line in found), strict=True)
+        spots = [line[10] for line in found if line[10] > 0.0]
+        return cls(underlying=names[0], time_ns=max(at), expiry_ns=np.array(expiry, np.int64), strike=np.array(strike),
+                   is_call=np.array(call, np.bool_), bid=np.array(bid), ask=np.array(ask), mark=np.array(mark),
+                   future=np.array(future), quote_ns=np.array(at, np.int64), inverse=inverse,
+                   spot=float(np.median(spots)) if spots else float("nan"))
+
+
+_Line = tuple[str, bool, int, float, bool, float, float, float, float, int, float]
+
+
+def _line_of(row: Row, currency: str | None) -> _Line | None:
+    """(underlying, inverse, expiry, strike, call, bid, ask, mark, future, time, spot); None for what is no option."""
+    name = text(row, "instrument_name", "symbol")
+    contract = contract_of(name) if name else None
+    if isinstance(contract, Option):
+        underlying, inverse = contract.underlying, contract.inverse
+        expiry, strike, call = contract.expiry_ns, contract.strike, contract.right == Right.CALL
+    else:
+        right = text(row, "option_type", "type", "right").lower()
+        strike = real(row, "strike", "strike_price")
+        expiry = time_of(row, "expiry_ns", "expiry_ms", "expiration", "expiry", "expiration_timestamp")
+        if right not in ("c", "p", "call", "put") or expiry <= 0:
+            return None
+        underlying, inverse, call = text(row, "currency", "underlying") or name.split("-")[0], False, right[0] == "c"
+    if currency is not None and underlying != currency:
+        return None
+    return (underlying, inverse, expiry, strike, call, real(row, "bid_price", "bid", "best_bid_price"),
+            real(row, "ask_price", "ask", "best_ask_price"), real(row, "mark_price", "mark"),
+            real(row, "underlying_price", "forward", "future"),
+            time_of(row, "ts_ms", "timestamp", "creation_timestamp", "local_timestamp"),
+            real(row, "index_price", "estimated_delivery_price", "spot"))
