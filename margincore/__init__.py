@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from margincore.account import Account
     from margincore.addon import ClosingCost, ShortOptionCharge, ShortOptionFloor
+    from margincore.arbitrage import check_arbitrage, repair_arbitrage
     from margincore.calibration import calibrate
     from margincore.chain import load_chain
     from margincore.collateral import Flat
     from margincore.config import show_config
     from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
     from margincore.distance import LiquidationPrice
+    from margincore.dynamics import ShockedSurface, SurfaceShock
     from margincore.engine import Engine
     from margincore.errors import MarginError
     from margincore.estimate import Estimate, estimate
@@ -95,12 +97,14 @@ __all__ = [
     "RiskFactors",
     "ScenarioMargin",
     "Scenarios",
+    "ShockedSurface",
     "ShortOptionCharge",
     "ShortOptionFloor",
     "Side",
     "Spectral",
     "Spot",
     "Status",
+    "SurfaceShock",
     "TailFit",
     "TailRisk",
     "TailScenario",
@@ -118,6 +122,7 @@ __all__ = [
     "black76",
     "calibrate",
     "chain_quotes",
+    "check_arbitrage",
     "contracts_from_ccxt",
     "contracts_from_deribit",
     "contracts_from_frame",
@@ -144,6 +149,7 @@ __all__ = [
     "portfolio_losses",
     "portfolio_pnl",
     "position_prices",
+    "repair_arbitrage",
     "show_config",
     "sigma_grid",
     "spectral_loss",
@@ -186,12 +192,14 @@ _LATE = {
     "RiskFactors": "margincore.parametric",
     "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
+    "ShockedSurface": "margincore.dynamics",
     "ShortOptionCharge": "margincore.addon",
     "ShortOptionFloor": "margincore.addon",
     "Side": "margincore.units",
     "Spectral": "margincore.measure",
     "Spot": "margincore.contracts",
     "Status": "margincore.units",
+    "SurfaceShock": "margincore.dynamics",
     "TailFit": "margincore.tail_fit",
     "TailRisk": "margincore.measure",
     "TailScenario": "margincore.explain",
@@ -209,6 +217,7 @@ _LATE = {
     "black76": "margincore.formulas",
     "calibrate": "margincore.calibration",
     "chain_quotes": "margincore.quotes",
+    "check_arbitrage": "margincore.arbitrage",
     "contracts_from_ccxt": "margincore.io.ccxt",
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",
@@ -234,6 +243,7 @@ _LATE = {
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",
+    "repair_arbitrage": "margincore.arbitrage",
     "show_config": "margincore.config",
     "sigma_grid": "margincore.scenarios",
     "spectral_loss": "margincore.tail",

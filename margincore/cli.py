@@ -1,4 +1,4 @@
-"""Command line: ``margincore demo | margin | whatif | liq | info``.
+"""Command line: ``margincore demo | margin | whatif | liq | iv | surface | info``.
 
 Exit codes: 0 fine, 1 an input was wrong, 2 an account is in breach (LIQUIDATION, or UNKNOWN, which is never healthy).
 """
@@ -14,10 +14,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import margincore as mc
+from margincore.calibration import calibrate
 from margincore.demo import liquidation_text, load_market, run_demo, standard_model
 from margincore.errors import MarginError, RangeError
+from margincore.quotes import Quotes
 from margincore.report import MarginReport
-from margincore.units import Status
+from margincore.surface_report import (
+    implied_volatilities,
+    load_quotes,
+    surface_report,
+    surface_text,
+    volatilities_text,
+)
+from margincore.units import Status, utc
 
 FINE, WRONG, BREACH = 0, 1, 2
 
@@ -53,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         _chain_options(made)
     made = verb("whatif", "a portfolio before and after orders", portfolio, market)
     made.add_argument("order", nargs="+", help="SYMBOL:CONTRACTS or SYMBOL:CONTRACTS@PRICE; -5 sells five")
+    _chain_options(made)
+    made = verb("iv", "implied volatilities at bid and ask of a chain", ("chain", market[1]))
+    _chain_options(made)
+    made = verb("surface", "an arbitrage-free surface of a chain, and how well it fits", ("chain", market[1]))
+    made.add_argument("--plot", help="write a picture of every expiry to this file (needs the plot extra)")
+    made.add_argument("--save", help="write the surface as JSON, for VolSurface.load")
     _chain_options(made)
     verb("info", "version, build and machine, for a bug report")
     return parser
@@ -166,6 +181,29 @@ def _demo(arguments: argparse.Namespace) -> int:
                           arguments.json))
 
 
+def _volatilities(arguments: argparse.Namespace) -> int:
+    data = implied_volatilities(_quotes(arguments))
+    _print(arguments, data, volatilities_text(data))
+    return FINE
+
+
+def _surface(arguments: argparse.Namespace) -> int:
+    quotes = _quotes(arguments)
+    surface = calibrate(quotes)
+    data = surface_report(quotes, surface)
+    if arguments.plot:
+        surface.plot(quotes, arguments.plot)
+    if arguments.save:
+        surface.save(arguments.save)
+    _print(arguments, data, surface_text(data))
+    return FINE
+
+
+def _quotes(arguments: argparse.Namespace) -> Quotes:
+    return load_quotes(arguments.chain, currency=arguments.currency,
+                       at_ns=None if arguments.time is None else utc(arguments.time))
+
+
 def _info(arguments: argparse.Namespace) -> int:
     _print(arguments, mc.show_config(mode="dicts"), "")
     if not arguments.json:
@@ -173,4 +211,5 @@ def _info(arguments: argparse.Namespace) -> int:
     return FINE
 
 
-_COMMANDS = {"demo": _demo, "margin": _margin, "whatif": _what_if, "liq": _liquidation, "info": _info}
+_COMMANDS = {"demo": _demo, "margin": _margin, "whatif": _what_if, "liq": _liquidation, "iv": _volatilities,
+             "surface": _surface, "info": _info}

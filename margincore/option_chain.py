@@ -108,6 +108,7 @@ class Chain:
                    spot=float(np.median(spots)) if spots else float("nan"))
 
 
+TIMES = ("ts_ms", "timestamp", "creation_timestamp", "local_timestamp")
 _Line = tuple[str, bool, int, float, bool, float, float, float, float, int, float]
 
 
@@ -130,5 +131,5 @@ def _line_of(row: Row, currency: str | None) -> _Line | None:
     return (underlying, inverse, expiry, strike, call, real(row, "bid_price", "bid", "best_bid_price"),
             real(row, "ask_price", "ask", "best_ask_price"), real(row, "mark_price", "mark"),
             real(row, "underlying_price", "forward", "future"),
-            time_of(row, "ts_ms", "timestamp", "creation_timestamp", "local_timestamp"),
+            time_of(row, *TIMES),
             real(row, "index_price", "estimated_delivery_price", "spot"))

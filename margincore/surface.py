@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels.surface import Slices
+from margincore.surface_plot import plot_surface
 from margincore.svi import RawSvi, rows_of, ssvi_rows
 from margincore.units import NS_PER_DAY, Floats, Ints, floats, integer, number, utc
 
@@ -276,6 +277,13 @@ class VolSurface:
         return VolSurface(self.kind, rows, None if self.knots is None else self.knots[left], self.expiry_ns[left],
                           time_ns=now, forward=self.forwards[left], discount=self.discounts[left], spot=self.spot,
                           version=self.version)
+
+    def plot(self, quotes: Any = None, path: str | Path | None = None) -> Any:
+        """Picture of every slice, with bid and ask where `quotes` (of `chain_quotes`) are given; needs matplotlib.
+
+        Returns the matplotlib figure, and writes it to `path` when one is given.
+        """
+        return plot_surface(self, quotes, path)
 
     # ---- storage --------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ PYTHON_FLOORS = [
     {"contracts", "svi", "columns", "ladder"},
     {"io"},
     {"market", "surface", "arbitrage", "calibration", "quotes", "option_chain", "dynamics",
-     "surface_report",
+     "surface_report", "surface_plot",
      "scenarios", "measure", "tail", "estimate", "chain",
      "history", "simulation", "parametric", "tail_fit", "explain",
      "formulas", "realised", "black", "rates", "example"},
