@@ -61,8 +61,10 @@ if SANITIZE:
     LFLAGS += ["-fsanitize=address,undefined"]
 
 # Loops that gain from wider vectors.  The others are compiled once.
-VECTOR_KERNELS = {"formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised", "reval", "risk",
-                  "stage", "margin"}
+VECTOR_KERNELS = {
+    "formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised",
+    "reval", "risk", "stage", "margin",
+}
 LEVELS = {"": [], "v3": [], "v4": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
     LEVELS = {

@@ -81,7 +81,8 @@ class ImpliedVolatility:
     @property
     def ok(self) -> npt.NDArray[np.bool_]:
         """Where `status` is OK."""
-        return self.status == VolStatus.OK
+        fine: npt.NDArray[np.bool_] = self.status == VolStatus.OK
+        return fine
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
