@@ -22,16 +22,22 @@ from margincore.validation.procyclicality import (
     peak_to_trough,
     procyclicality,
 )
+from margincore.validation.score import joint_score, quantile_score
 from margincore.validation.shortfall import acerbi_szekely, mcneil_frey
+from margincore.validation.study import Combination, Study
 from margincore.validation.table import Backtest, Disclosure, align, backtest, disclosure
+from margincore.validation.walk_forward import Refit, walk_forward
 
 __all__ = [
     "Backtest",
+    "Combination",
     "Coverage",
     "CrashRow",
     "Disclosure",
     "MarginCalls",
     "Procyclicality",
+    "Refit",
+    "Study",
     "TrafficLight",
     "Verdict",
     "VolatilityComparison",
@@ -47,6 +53,7 @@ __all__ = [
     "exceptions",
     "format_crash",
     "increases",
+    "joint_score",
     "kupiec_pof",
     "kupiec_tuff",
     "largest_increase",
@@ -54,5 +61,7 @@ __all__ = [
     "mcneil_frey",
     "peak_to_trough",
     "procyclicality",
+    "quantile_score",
     "traffic_light",
+    "walk_forward",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,7 @@ from margincore.measure import checked_level
 from margincore.units import Floats, choice, floats, integer, number
 from margincore.validation.base import Verdict, aligned, tail_probability
 
+Statistic = Callable[[Floats, Floats, Floats, float], Floats]
 DISTRIBUTIONS = ("normal", "t")
 BLOCK = 2_000_000  # simulated values held at once
 
@@ -39,21 +42,37 @@ def _z2(pnl: Floats, quantile: Floats, shortfall: Floats, tail: float) -> Floats
     return np.asarray(np.where(hits, pnl / shortfall, 0.0).sum(axis=-1) / (pnl.shape[-1] * tail) + 1.0)
 
 
-def _model_draws(generator: np.random.Generator, shape: tuple[int, int], level: float, distribution: str,
-                 degrees: float, shortfall: Floats) -> tuple[Floats, Floats]:
-    """P&L of the distribution scaled to the stated shortfall of each period, and the value at risk of its own."""
+def z2_statistic(pnl: Floats, value_at_risk: Floats, expected_shortfall: Floats, level: float) -> float:
+    """Z2 of Acerbi and Szekely for one portfolio; 0 is expected, below 0 the shortfall was stated too low."""
+    return float(_z2(pnl, value_at_risk, expected_shortfall, tail_probability(level)))
+
+
+def z2_null(observations: int, level: float, *, generator: np.random.Generator, simulations: int = 10_000,
+            distribution: str = "t", degrees: float = 5.0) -> Floats:
+    """Simulated Z2 of a right model, shape (simulations,); one sample serves every forecast of that many periods."""
+    return _null(_z2, observations, level, generator, simulations, distribution, degrees)
+
+
+def _null(statistic: Statistic, observations: int, level: float, generator: np.random.Generator, simulations: int,
+          distribution: str, degrees: float) -> Floats:
+    """The statistic over samples of P&L whose stated shortfall is 1: it depends on the ratio of the two alone."""
     from scipy.stats import norm, t
 
     tail = tail_probability(level)
     if distribution == "normal":
         quantile = float(norm.isf(tail))
         mean_beyond = float(norm.pdf(quantile)) / tail
-        draws = generator.standard_normal(shape)
     else:
         quantile = float(t.isf(tail, degrees))
         mean_beyond = float(t.pdf(quantile, degrees)) / tail * (degrees + quantile * quantile) / (degrees - 1.0)
-        draws = generator.standard_t(degrees, shape)
-    return draws / mean_beyond * shortfall, quantile / mean_beyond * shortfall
+    one = np.ones(1)
+    step = max(BLOCK // observations, 1)
+    parts = []
+    for at in range(0, simulations, step):
+        shape = (min(step, simulations - at), observations)
+        draws = generator.standard_normal(shape) if distribution == "normal" else generator.standard_t(degrees, shape)
+        parts.append(statistic(draws / mean_beyond, quantile / mean_beyond * one, one, tail))
+    return np.concatenate(parts)
 
 
 def acerbi_szekely(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_shortfall: npt.ArrayLike, level: float, *,
@@ -115,13 +134,7 @@ def acerbi_szekely(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_sh
             raise ShapeError(f"draws must have one column per observation ({len(realised)}), had shape {sample.shape}")
         found = statistic(sample, quantile, shortfall, tail)
     else:
-        step = max(BLOCK // len(realised), 1)
-        parts = []
-        for at in range(0, simulations, step):
-            shape = (min(step, simulations - at), len(realised))
-            sample, edge = _model_draws(generator, shape, level, distribution, degrees, shortfall)
-            parts.append(statistic(sample, edge, shortfall, tail))
-        found = np.concatenate(parts)
+        found = _null(statistic, len(realised), level, generator, simulations, distribution, degrees)
     found = found[~np.isnan(found)]  # Z1 is conditional on at least one exception
     p_value = (1.0 + float((found <= observed).sum())) / (1.0 + len(found))
     return Verdict(name, observed, p_value, len(realised), hits)
