@@ -30,6 +30,14 @@ if TYPE_CHECKING:
         implied_quotes,
         implied_volatility,
     )
+    from margincore.history import (
+        age_weights,
+        filtered_historical,
+        historical,
+        liquidity_cascade,
+        liquidity_shortfall,
+        margin_period_steps,
+    )
     from margincore.io.ccxt import contracts_from_ccxt
     from margincore.io.deribit import contracts_from_deribit
     from margincore.io.frames import contracts_from_frame
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from margincore.market import MarketState
     from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
     from margincore.option_chain import Chain
+    from margincore.panel import PricePanel
     from margincore.parametric import (
         RiskFactors,
         delta_gamma,
@@ -51,7 +60,8 @@ if TYPE_CHECKING:
     from margincore.portfolio import Portfolio
     from margincore.quotes import chain_quotes
     from margincore.report import MarginReport, MarginTable, WhatIf
-    from margincore.scenarios import Scenarios, VolatilityRange, VolatilityShock, from_moves, grid, sigma_grid
+    from margincore.scenarios import Scenarios, from_moves, grid, sigma_grid
+    from margincore.shocks import VolatilityMoves, VolatilityRange, VolatilityShock
     from margincore.surface import VolSurface
     from margincore.tail import (
         expected_shortfall,
@@ -93,6 +103,7 @@ __all__ = [
     "Option",
     "Perpetual",
     "Portfolio",
+    "PricePanel",
     "Right",
     "RiskFactors",
     "ScenarioMargin",
@@ -113,11 +124,13 @@ __all__ = [
     "ValueAtRisk",
     "VolStatus",
     "VolSurface",
+    "VolatilityMoves",
     "VolatilityRange",
     "VolatilityShock",
     "Weighted",
     "WhatIf",
     "Worst",
+    "age_weights",
     "bankruptcy_price",
     "black76",
     "calibrate",
@@ -135,17 +148,22 @@ __all__ = [
     "example_market",
     "expected_shortfall",
     "explain",
+    "filtered_historical",
     "fit_tail",
     "from_moves",
     "get_include",
     "greeks",
     "grid",
+    "historical",
     "implied_quotes",
     "implied_volatility",
     "liquidation_price",
+    "liquidity_cascade",
+    "liquidity_shortfall",
     "load_chain",
     "lognormal",
     "lognormal_risk_factors",
+    "margin_period_steps",
     "portfolio_losses",
     "portfolio_pnl",
     "position_prices",
@@ -188,6 +206,7 @@ _LATE = {
     "Option": "margincore.contracts",
     "Perpetual": "margincore.contracts",
     "Portfolio": "margincore.portfolio",
+    "PricePanel": "margincore.panel",
     "Right": "margincore.units",
     "RiskFactors": "margincore.parametric",
     "ScenarioMargin": "margincore.margin",
@@ -208,11 +227,13 @@ _LATE = {
     "ValueAtRisk": "margincore.measure",
     "VolStatus": "margincore.formulas",
     "VolSurface": "margincore.surface",
+    "VolatilityMoves": "margincore.shocks",
     "VolatilityRange": "margincore.scenarios",
     "VolatilityShock": "margincore.scenarios",
     "Weighted": "margincore.measure",
     "WhatIf": "margincore.report",
     "Worst": "margincore.measure",
+    "age_weights": "margincore.history",
     "bankruptcy_price": "margincore.liquidation",
     "black76": "margincore.formulas",
     "calibrate": "margincore.calibration",
@@ -230,16 +251,21 @@ _LATE = {
     "example_market": "margincore.example",
     "expected_shortfall": "margincore.tail",
     "explain": "margincore.explain",
+    "filtered_historical": "margincore.history",
     "fit_tail": "margincore.tail_fit",
     "from_moves": "margincore.scenarios",
     "greeks": "margincore.formulas",
     "grid": "margincore.scenarios",
+    "historical": "margincore.history",
     "implied_quotes": "margincore.formulas",
     "implied_volatility": "margincore.formulas",
     "liquidation_price": "margincore.liquidation",
+    "liquidity_cascade": "margincore.history",
+    "liquidity_shortfall": "margincore.history",
     "load_chain": "margincore.chain",
     "lognormal": "margincore.parametric",
     "lognormal_risk_factors": "margincore.parametric",
+    "margin_period_steps": "margincore.history",
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",

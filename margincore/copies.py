@@ -134,6 +134,7 @@ class Copies:
             value = getattr(plan, name)
             by_name = name in ("coin_growth", "coin_move", "growth", "limits", "log_growth", "move", "moving")
             setattr(result, name, np.ascontiguousarray(value[self.names]) if by_name else value)
+        result.surface = tuple(plan.surface[at] for at in self.names)
         return result
 
     def _columns(self, columns: MarketColumns) -> MarketColumns:

@@ -151,6 +151,8 @@ def _is_convex(plan: MarginPlan, copies: Copies | None, moving: npt.NDArray[np.b
         return False
     if any(type(addon) not in CONVEX_ADDONS for addon in plan.addons):
         return False
+    if plan.scenarios is not None and any(plan.scenarios.surface):  # volatility then turns on moneyness
+        return False
     if copies is None:
         return True
     contracts: Contracts = plan.contracts

@@ -11,7 +11,7 @@ from margincore.columns import MarketColumns
 from margincore.contracts import OPTION, Contracts
 from margincore.kernels import reval, scenario
 from margincore.scenarios import SMILES, ScenarioPlan
-from margincore.units import Floats, choice
+from margincore.units import DAYS_PER_YEAR, Floats, choice
 
 CONVERSIONS = ("current", "shocked")
 
@@ -59,10 +59,17 @@ def sticky_moneyness(contracts: Contracts, columns: MarketColumns, rows: npt.NDA
     float64 array, shape (rows, moves)
         NaN where the smile is not known or not positive.
     """
-    result = np.empty((rows.size, len(moves)))
     strike = contracts.strike[rows]
     now = _read(contracts, columns, rows, strike)
     now = np.where(now > 0.0, now, np.nan)
+    surface = columns.surfaces[contracts.underlying[rows[0]]]
+    if surface is not None:  # one question for all moves: histories have thousands
+        steps = np.asarray(moves, np.float64)
+        strikes = (strike[:, None] / (1.0 + steps)).ravel()
+        after = np.asarray(surface.vol(strikes, np.repeat(contracts.expiry_ns[rows], steps.size)), np.float64)
+        sigma = columns.sigma[rows, None]
+        return np.where(steps == 0.0, sigma, sigma * (after.reshape(rows.size, -1) / now[:, None]))
+    result = np.empty((rows.size, len(moves)))
     read: dict[float, Floats] = {0.0: columns.sigma[rows]}
     for at, move in enumerate(moves):
         if move not in read:
@@ -85,6 +92,17 @@ def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: Sce
             rows = _option_rows(contracts, int(underlying))
             if rows.size:
                 sigma[rows] = sticky_moneyness(contracts, columns, rows, plan.move[underlying, :nodes])
+    if any(plan.surface):
+        sigma = np.array(np.broadcast_to(sigma, (len(contracts), nodes)))
+    for underlying in np.flatnonzero(plan.moving):
+        moves, rows = plan.surface[underlying], _option_rows(contracts, int(underlying))
+        if moves is not None and rows.size:
+            shift = np.zeros(nodes) if plan.smile == SMILES[0] else plan.log_growth[underlying, :nodes].copy()
+            factor = np.empty((rows.size, nodes))
+            scenario.surface_factors(contracts.strike[rows], columns.forward[rows], columns.years[rows], shift,
+                                     np.array(moves.moneyness), np.array(moves.tenors_days) / DAYS_PER_YEAR,
+                                     moves.log_ratio, factor)
+            sigma[rows] *= factor
     out = np.empty((len(contracts), nodes))
     scenario.volatility_shocks(sigma, columns.years, contracts.underlying, plan.kind, plan.size, plan.limits,
                                plan.days_floor, plan.volatility_min, out)

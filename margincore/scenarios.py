@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -12,9 +13,12 @@ import numpy as np
 from margincore.contracts import Contracts
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels import scenario
-from margincore.units import DAYS_PER_YEAR, choice, number
+from margincore.shocks import KINDS, SAME, Shock, VolatilityMoves, VolatilityRange, VolatilityShock, shock
+from margincore.units import DAYS_PER_YEAR, Floats, Ints, choice, floats, integer, number
 
-KINDS = ("same", "up", "down", "scale", "add")  # in the order of the codes of the kernel
+__all__ = ["EVERY_OTHER", "KINDS", "LANES", "SAME", "SMILES", "Moves", "ScenarioPlan", "Scenarios", "Shock",
+           "VolatilityMoves", "VolatilityRange", "VolatilityShock", "from_moves", "grid", "shock", "sigma_grid"]
+
 SMILES = ("sticky_strike", "sticky_moneyness")
 LANES = 8  # scenarios per vector of the kernels
 EVERY_OTHER = "*"  # key of a mapping of moves: every underlying without an entry of its own
@@ -22,84 +26,16 @@ EVERY_OTHER = "*"  # key of a mapping of moves: every underlying without an entr
 Moves: TypeAlias = tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class VolatilityShock:
-    """Shock of annual volatility in one scenario.
-
-    Parameters
-    ----------
-    kind : {"same", "up", "down", "scale", "add"}
-        Up and down stretch the range of the underlying by its tenor factor ``m = (30 / days)^power``:
-        ``sigma * (1 + size * up * m)`` and ``sigma * (1 - size * down * m)``.  Scale is the parallel
-        ``sigma * (1 + size)``, add is ``sigma + size``.
-    size : float
-        Multiple of the range (at least 0) for up and down; fraction above -1 for scale; volatility for add.
-    """
-
-    kind: str = "same"
-    size: float = 1.0
-
-    def __post_init__(self) -> None:
-        choice("kind", self.kind, KINDS)
-        size = number("size", self.size)
-        if self.kind in ("up", "down"):
-            size = number("size", size, least=0.0)
-        elif self.kind == "scale":
-            size = number("size", size, above=-1.0)
-        object.__setattr__(self, "size", 0.0 if self.kind == "same" else size)
-
-    def __str__(self) -> str:
-        if self.kind == "scale":
-            return f"vol {100.0 * self.size:+.4g} %"
-        if self.kind == "add":
-            return f"vol {100.0 * self.size:+.4g} points"
-        several = "" if self.kind == "same" or self.size == 1.0 else f" x {self.size:.4g}"
-        return f"vol {self.kind}{several}"
-
-
-SAME = VolatilityShock()
-Shock: TypeAlias = VolatilityShock | str | float
-
-
-def shock(value: Shock) -> VolatilityShock:
-    """A shock from its kind ("same", "up", "down"), from a fraction (parallel and relative), or itself."""
-    if isinstance(value, VolatilityShock):
-        return value
-    if isinstance(value, str):
-        return VolatilityShock(choice("volatility", value, KINDS[:3]))
-    size = number("volatility", value)
-    return VolatilityShock("scale", size) if size else SAME
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolatilityRange:
-    """Size of the up and down shocks by days to expiry: ``range * (30 / max(days, days_floor))^power``.
-
-    Parameters
-    ----------
-    up, down : float
-        Range at 30 days, fractions of volatility.
-    short_power, long_power : float
-        Power up to and beyond 30 days; at 30 days the factor is one under either.
-    floor : float
-        Least volatility after an up shock.
-    """
-
-    up: float = 0.5
-    down: float = 0.25
-    short_power: float = 0.3
-    long_power: float = 0.13
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("up", "down", "short_power", "long_power", "floor"):
-            object.__setattr__(self, name, number(name, getattr(self, name), least=0.0))
-
-
 def _moves(argument: str, values: Iterable[float], length: int | None = None) -> Moves:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise RangeError(f"{argument} must be a sequence of moves, was {values!r}")
-    moves = tuple(number(f"{argument}[{at}]", value, above=-1.0) for at, value in enumerate(values))
+    if isinstance(values, np.ndarray):  # histories are long: checked at once
+        table = floats(argument, values)
+        if table.min() <= -1.0:
+            raise RangeError(f"{argument} must be above -1, was {float(table.min())!r} at {int(table.argmin())}")
+        moves: Moves = tuple(table.tolist())
+    else:
+        moves = tuple(number(f"{argument}[{at}]", value, above=-1.0) for at, value in enumerate(values))
     if length is not None and len(moves) != length:
         raise ShapeError(f"{argument} must have length {length}, had {len(moves)}")
     return moves
@@ -128,6 +64,12 @@ class Scenarios:
         Least volatility after any shock but "same".
     days_floor : float
         Least days to expiry in the tenor factor.
+    probability : tuple of float, optional
+        Per scenario, at least 0, summing to 1 within 1e-12, for measures that weigh scenarios; equal when omitted.
+    surface_move : mapping of str to VolatilityMoves, optional
+        Moves of implied volatility by moneyness and tenor, by underlying, ``"*"`` for all others; they come before
+        `volatility`.  An option takes the move at its moneyness before the spot moves when strikes are sticky, after
+        it when moneyness is; an underlying without an entry keeps its volatilities.
     """
 
     names: tuple[str, ...]
@@ -138,6 +80,8 @@ class Scenarios:
     smile: str = "sticky_strike"
     volatility_min: float = 0.0
     days_floor: float = 1.0
+    probability: tuple[float, ...] = ()
+    surface_move: Mapping[str, VolatilityMoves] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -167,9 +111,38 @@ class Scenarios:
         choice("smile", self.smile, SMILES)
         put(self, "volatility_min", number("volatility_min", self.volatility_min, least=0.0))
         put(self, "days_floor", number("days_floor", self.days_floor, above=0.0))
+        put(self, "probability", _probabilities(self.probability, count))
+        if not isinstance(self.surface_move, Mapping):
+            raise RangeError(f"surface_move must map underlyings to VolatilityMoves, was {self.surface_move!r}")
+        for name, moves in self.surface_move.items():
+            if not isinstance(moves, VolatilityMoves):
+                raise RangeError(f"surface_move[{name!r}] must be VolatilityMoves, was {moves!r}")
+            if len(moves) != count:
+                raise ShapeError(f"surface_move[{name!r}] must have {count} scenarios, had {len(moves)}")
+        put(self, "surface_move", MappingProxyType(dict(self.surface_move)))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, at: Sequence[int] | Ints | slice) -> Scenarios:
+        """Some of the scenarios, by place or slice, in that order; probabilities are scaled to sum to 1 again."""
+        places = list(range(len(self)))[at] if isinstance(at, slice) else [
+            integer(f"at[{i}]", place, least=0, most=len(self) - 1) for i, place in enumerate(at)]
+        if not places:
+            raise RangeError(f"at must choose at least one scenario, was {at!r}")
+
+        def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[place] for place in places)
+
+        moves, chosen = self.spot_move, some(self.probability) if self.probability else ()
+        total = math.fsum(chosen)
+        if chosen and total == 0.0:
+            raise RangeError("at must choose a scenario whose probability is above 0")
+        return replace(
+            self, names=some(self.names), volatility=some(self.volatility), weight=some(self.weight),
+            spot_move={name: some(row) for name, row in moves.items()} if isinstance(moves, Mapping) else some(moves),
+            probability=tuple(value / total for value in chosen),
+            surface_move={name: item.with_table(item.log_ratio[places]) for name, item in self.surface_move.items()})
 
     def resolve(self, contracts: Contracts) -> ScenarioPlan:
         """The scenarios over the underlyings of `contracts`; the same plan serves every tick.
@@ -190,6 +163,18 @@ class Scenarios:
         return _restore, ({k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()},)
 
 
+def _probabilities(values: Sequence[float] | Floats, count: int) -> tuple[float, ...]:
+    if not len(values):
+        return ()
+    table = floats("probability", values, length=count)
+    if table.min() < 0.0:
+        raise RangeError(f"probability must not be negative, was {float(table.min())!r} at {int(table.argmin())}")
+    result = tuple(table.tolist())
+    if abs(math.fsum(result) - 1.0) > 1e-12:
+        raise RangeError(f"probability must sum to 1 within 1e-12, summed to {math.fsum(result)!r}")
+    return result
+
+
 class ScenarioPlan:
     """Scenarios as arrays over the underlyings of one `Contracts`, padded to whole vectors for the kernels.
 
@@ -203,6 +188,10 @@ class ScenarioPlan:
     moving : bool array, shape (underlyings,)
         Underlyings of derivatives: those that shared moves apply to.
     weight, ones : float64 array, shape (width,)
+    probability : float64 array, shape (scenarios,), or None
+        None where all scenarios are equally likely.
+    surface : tuple of VolatilityMoves or None, length underlyings
+        Moves of the surface of each underlying.
     node : int32 array, shape (width,)
         Volatility node of each scenario.
     kind, size : int32 and float64 array, shape (nodes,)
@@ -212,7 +201,8 @@ class ScenarioPlan:
     """
 
     __slots__ = ("coin_growth", "coin_move", "days_floor", "growth", "kind", "limits", "log_growth", "move", "moving",
-                 "names", "node", "ones", "size", "smile", "volatility_min", "weight", "width")
+                 "names", "node", "ones", "probability", "size", "smile", "surface", "volatility_min", "weight",
+                 "width")
 
     def __init__(self, scenarios: Scenarios, contracts: Contracts) -> None:
         self.names, self.smile = scenarios.names, scenarios.smile
@@ -231,12 +221,17 @@ class ScenarioPlan:
         self.coin_move, self.coin_growth = self.move / self.growth, 1.0 / self.growth
         self.ones, self.weight = np.ones(self.width), np.ones(self.width)
         self.weight[:count] = scenarios.weight
+        self.probability = np.array(scenarios.probability) if scenarios.probability else None
+        surface = scenarios.surface_move
+        self.surface = tuple(surface.get(name, surface.get(EVERY_OTHER)) for name in contracts.underlyings)
         shocks: Sequence[VolatilityShock] = scenarios.volatility
-        if self.smile == SMILES[0]:  # scenarios of one shock share the node
-            shocks = list(dict.fromkeys(shocks))
-        nodes = [shocks.index(item) for item in scenarios.volatility] if self.smile == SMILES[0] else range(count)
         self.node = np.zeros(self.width, np.int32)
-        self.node[:count] = nodes
+        if self.smile == SMILES[0] and not any(self.surface):  # scenarios of one shock share the node
+            place = {item: at for at, item in enumerate(dict.fromkeys(shocks))}
+            self.node[:count] = [place[item] for item in shocks]
+            shocks = list(place)
+        else:
+            self.node[:count] = range(count)
         self.kind = np.array([KINDS.index(item.kind) for item in shocks], np.int32)
         self.size = np.array([item.size for item in shocks], np.float64)
         used = [_of("ranges", ranges, name, name in driven, VolatilityRange()) for name in contracts.underlyings]
@@ -274,14 +269,16 @@ def _percent(move: float) -> str:
 def from_moves(names: Sequence[str], spot_move: Moves | Sequence[float] | Mapping[str, Sequence[float]], *,
                volatility: Sequence[Shock] = (), weight: Sequence[float] = (),
                ranges: VolatilityRange | Mapping[str, VolatilityRange] | None = None,
-               smile: str = "sticky_strike", volatility_min: float = 0.0, days_floor: float = 1.0) -> Scenarios:
+               smile: str = "sticky_strike", volatility_min: float = 0.0, days_floor: float = 1.0,
+               probability: Sequence[float] = (),
+               surface_move: Mapping[str, VolatilityMoves] | None = None) -> Scenarios:
     """Scenarios from their names and moves; parameters as in `Scenarios`."""
     if isinstance(names, str):
         raise RangeError(f"names must be several names, was the one text {names!r}")
     return Scenarios(names=tuple(names), spot_move=spot_move,  # type: ignore[arg-type]
                      volatility=tuple(shock(value) for value in volatility), weight=tuple(weight),
                      ranges=ranges or VolatilityRange(), smile=smile, volatility_min=volatility_min,
-                     days_floor=days_floor)
+                     days_floor=days_floor, probability=tuple(probability), surface_move=surface_move or {})
 
 
 def grid(*, spot: Sequence[float] | Mapping[str, Sequence[float]],

@@ -5,7 +5,7 @@ products per node, however many spot moves the grid has.
 """
 
 cimport numpy as cnp
-from libc.math cimport sqrt
+from libc.math cimport NAN, sqrt
 from libc.stdint cimport int32_t
 from libc.stdlib cimport free, malloc
 
@@ -17,6 +17,7 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
     double vm_expm1(double x)
     double vm_log1p(double x)
+    double vm_log_ratio(double a, double b)
     double vm_pow(double x, double y)
 
 cdef extern from *:
@@ -176,3 +177,117 @@ def exponentials(const double[::1] x not None, double[::1] out not None):
         raise ShapeError(f"out must have length {x.shape[0]}, had {out.shape[0]}")
     for i in range(x.shape[0]):
         out[i] = vm_exp(x[i])
+
+
+def log_ratios(const double[::1] after not None, const double[::1] before not None, double[::1] out not None):
+    """Fill `out` with ``ln(after / before)``; NaN where either is not positive."""
+    cdef Py_ssize_t i
+    if before.shape[0] != after.shape[0] or out.shape[0] != after.shape[0]:
+        raise ShapeError(f"before and out must have length {after.shape[0]} like after")
+    for i in range(after.shape[0]):
+        out[i] = vm_log_ratio(after[i], before[i]) if after[i] > 0.0 and before[i] > 0.0 else NAN
+
+
+def growth_moves(const double[::1] x not None, double[::1] out not None):
+    """Fill `out` with ``exp(x) - 1``: relative moves of logarithmic ones."""
+    cdef Py_ssize_t i
+    if out.shape[0] != x.shape[0]:
+        raise ShapeError(f"out must have length {x.shape[0]}, had {out.shape[0]}")
+    for i in range(x.shape[0]):
+        out[i] = vm_expm1(x[i])
+
+
+# Place among rising nodes: the lower node of the cell and the share of the upper one, flat beyond the ends.
+cdef inline Py_ssize_t cell(const double *nodes, Py_ssize_t count, double x, double *share) noexcept nogil:
+    cdef Py_ssize_t low = 0, high = count - 1, middle
+    share[0] = 0.0
+    if not x > nodes[0]:
+        return 0
+    if x >= nodes[high]:
+        share[0] = 1.0 if high else 0.0
+        return high - 1 if high else 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if x < nodes[middle]:
+            high = middle
+        else:
+            low = middle
+    share[0] = (x - nodes[low]) / (nodes[low + 1] - nodes[low])
+    return low
+
+
+cdef struct Grid:
+    Py_ssize_t scenarios, tenors, nodes
+    const double *root
+    const double *moneyness
+    const double *table
+
+
+# exp of the move of ln sigma at one option: bilinear in moneyness and the root of the tenor.  At expiry nothing is left
+# of volatility; an unknown moneyness is an unknown move.
+cdef void factor_row(const Grid *g, double log_strike, double root_years, const double *shift, double *out) noexcept nogil:
+    cdef Py_ssize_t s, j, up, right, t
+    cdef double upper, part, x, near, far
+    cdef const double *low
+    cdef const double *high
+    if not root_years > 0.0:
+        for s in range(g.scenarios):
+            out[s] = 1.0 if root_years == 0.0 else NAN
+        return
+    t = cell(g.root, g.tenors, root_years, &upper)
+    up = g.nodes if g.tenors > 1 else 0
+    right = 1 if g.nodes > 1 else 0
+    for s in range(g.scenarios):
+        x = (log_strike - shift[s]) / root_years
+        if x != x:
+            out[s] = NAN
+            continue
+        j = cell(g.moneyness, g.nodes, x, &part)
+        low = g.table + (s * g.tenors + t) * g.nodes + j
+        high = low + up
+        near = low[0] + part * (low[right] - low[0])
+        far = high[0] + part * (high[right] - high[0])
+        out[s] = vm_exp(near + upper * (far - near))
+
+
+def surface_factors(const double[::1] strike not None, const double[::1] forward not None,
+                    const double[::1] years not None, const double[::1] shift not None,
+                    const double[::1] moneyness not None, const double[::1] tenor_years not None,
+                    const double[:, :, ::1] log_ratio not None, double[:, ::1] out not None):
+    """Fill `out` (options, scenarios) with volatility after over volatility before, from moves at nodes.
+
+    Parameters
+    ----------
+    strike, forward, years : float64 array, shape (options,)
+        Quote currency; years to expiry.
+    shift : float64 array, shape (scenarios,)
+        ``ln(1 + move)`` of the forward where moneyness is read after the move, zero where before it.
+    moneyness : float64 array, shape (nodes,)
+        ``ln(strike / forward) / sqrt(years)``, rising.
+    tenor_years : float64 array, shape (tenors,)
+        Rising.
+    log_ratio : float64 array, shape (scenarios, tenors, nodes)
+    out : float64 array, shape (options, scenarios)
+    """
+    cdef Grid g
+    cdef Py_ssize_t options = strike.shape[0], i
+    g.scenarios, g.tenors, g.nodes = log_ratio.shape[0], log_ratio.shape[1], log_ratio.shape[2]
+    if forward.shape[0] != options or years.shape[0] != options or out.shape[0] != options:
+        raise ShapeError(f"forward, years and out must have {options} rows like strike")
+    if shift.shape[0] != g.scenarios or out.shape[1] != g.scenarios:
+        raise ShapeError(f"shift and out must have {g.scenarios} scenarios like log_ratio")
+    if not (tenor_years.shape[0] == g.tenors > 0 and moneyness.shape[0] == g.nodes > 0):
+        raise ShapeError(f"tenor_years and moneyness must have {g.tenors} and {g.nodes} nodes like log_ratio")
+    if options == 0 or g.scenarios == 0:
+        return
+    cdef double *root = <double *> malloc(g.tenors * sizeof(double))
+    if root == NULL:
+        raise MemoryError
+    for i in range(g.tenors):
+        root[i] = sqrt(tenor_years[i])
+    g.root, g.moneyness, g.table = root, &moneyness[0], &log_ratio[0, 0, 0]
+    with nogil:
+        for i in range(options):
+            factor_row(&g, vm_log_ratio(strike[i], forward[i]) if strike[i] > 0.0 and forward[i] > 0.0 else NAN,
+                       sqrt(years[i]), &shift[0], &out[i, 0])
+    free(root)
