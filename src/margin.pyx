@@ -18,6 +18,7 @@ from margincore.kernels.book cimport Book, book_array
 from margincore.kernels.row cimport (
     ROW_SLOTS_MAX, book_room, book_t, book_view, row_deposit, row_lacks, row_trade, trade_allowed,
 )
+from margincore.kernels.shortfall cimport SCENARIOS_MAX
 from margincore.kernels.stage cimport STAGES_MAX, Plan, aligned, row_scanned
 from margincore.kernels.types cimport (
     MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_EROW, MC_HEALTHY, MC_LIQUIDATION, MC_MARGIN_CALL, MC_OK,

@@ -27,6 +27,7 @@ cdef extern from "tail.h" nogil:
     void mc_rank_sort(const double* x, int n, double* out)
     double mc_least(const double* x, int n, double* health)
     int mc_find(const double* x, int n, double value)
+    int mc_index_below(const double* x, int n, double bound, int* out)
     void mc_sparse_block(const int32_t* instrument, const double* quantity, int count, const double* risk,
                          Py_ssize_t stride, int width, double* out)
 
@@ -103,7 +104,7 @@ cdef void merge_sort(double* x, int n, double* other) noexcept nogil:
             x[k] = source[k]
 
 
-cdef int lane_count(int n, int k) noexcept nogil:
+cdef int risk_lanes(int n, int k) noexcept nogil:
     # Lanes that make the k-th lowest minimum a bound with few survivors; 0 when a sort of everything is as good.
     cdef int lanes = 32
     while 2 * lanes < 3 * k:
@@ -115,11 +116,29 @@ cdef Py_ssize_t risk_scratch(int n) noexcept nogil:
     return 2 * <Py_ssize_t>n + 1024 + 32
 
 
-cdef int risk_lowest(const double* pnl, int n, int k, double* scratch) noexcept nogil:
+cdef void lowest_bounded(const double* pnl, int n, int k, int lanes, double* scratch) noexcept nogil:
+    # The k-th lowest lane minimum is a bound that k values do not exceed.
     cdef double* spare = scratch + n + 16
     cdef double* minima = spare
-    cdef int lanes = lane_count(n, k)
-    cdef int i, kept = n
+    cdef int i, kept
+    if lanes <= COUNTED_MAX:
+        mc_rank_sort(minima, lanes, minima + lanes)
+        kept = mc_keep_below(pnl, n, minima[lanes + k - 1], scratch)
+    else:
+        merge_sort(minima, lanes, minima + lanes)
+        kept = mc_keep_below(pnl, n, minima[k - 1], scratch)
+    if kept <= COUNTED_MAX:
+        for i in range(kept):
+            spare[i] = scratch[i]
+        mc_rank_sort(spare, kept, scratch)
+    else:
+        merge_sort(scratch, kept, spare)
+
+
+cdef int risk_lowest(const double* pnl, int n, int k, double* scratch) noexcept nogil:
+    cdef double* spare = scratch + n + 16
+    cdef int lanes = risk_lanes(n, k)
+    cdef int i
     cdef double health = 0.0
     if lanes == 0:
         for i in range(n):
@@ -133,44 +152,42 @@ cdef int risk_lowest(const double* pnl, int n, int k, double* scratch) noexcept 
             scratch[i] = pnl[i]
         merge_sort(scratch, n, spare)
         return MC_OK
-    if not mc_lane_minima(pnl, n, lanes, minima) == 0.0:
+    if not mc_lane_minima(pnl, n, lanes, spare) == 0.0:
         return MC_EFINITE
-    if lanes <= COUNTED_MAX:
-        mc_rank_sort(minima, lanes, minima + lanes)
-        kept = mc_keep_below(pnl, n, minima[lanes + k - 1], scratch)
-    else:
-        merge_sort(minima, lanes, minima + lanes)
-        kept = mc_keep_below(pnl, n, minima[k - 1], scratch)
-    if kept <= COUNTED_MAX:
-        for i in range(kept):
-            spare[i] = scratch[i]
-        mc_rank_sort(spare, kept, scratch)
-    else:
-        merge_sort(scratch, kept, spare)
+    lowest_bounded(pnl, n, k, lanes, scratch)
     return MC_OK
 
 
-cdef int risk_losses(const double* pnl, int n, const tail_t* tail, double* scratch, loss_t* out) noexcept nogil:
+cdef void losses_of_lowest(const double* lowest, const tail_t* tail, loss_t* out) noexcept nogil:
     # The sum runs from the worst scenario on, so the order of the scenarios changes no bit.
     cdef int i, whole = <int>floor(tail.count)
-    cdef double total = 0.0, deeper, shallower
+    cdef double total = 0.0, deeper = lowest[tail.deeper - 1], shallower = lowest[tail.shallower - 1]
+    out.upper = 0.0 - lowest[tail.upper - 1]
+    out.lower = 0.0 - lowest[tail.lower - 1]
+    out.interpolated = 0.0 - (deeper + tail.share * (shallower - deeper))
+    if whole == 0:
+        out.shortfall = 0.0 - lowest[0]
+        return
+    for i in range(whole):
+        total += lowest[i]
+    if tail.count > whole:
+        total += (tail.count - whole) * lowest[whole]
+    out.shortfall = 0.0 - total / tail.count
+
+
+cdef int risk_losses(const double* pnl, int n, const tail_t* tail, double* scratch, loss_t* out) noexcept nogil:
     cdef int code = risk_lowest(pnl, n, tail.ranks, scratch)
     if code != MC_OK:
         out.upper = out.lower = out.interpolated = out.shortfall = NAN
         return code
-    out.upper = 0.0 - scratch[tail.upper - 1]
-    out.lower = 0.0 - scratch[tail.lower - 1]
-    deeper, shallower = scratch[tail.deeper - 1], scratch[tail.shallower - 1]
-    out.interpolated = 0.0 - (deeper + tail.share * (shallower - deeper))
-    if whole == 0:
-        out.shortfall = 0.0 - scratch[0]
-        return MC_OK
-    for i in range(whole):
-        total += scratch[i]
-    if tail.count > whole:
-        total += (tail.count - whole) * scratch[whole]
-    out.shortfall = 0.0 - total / tail.count
+    losses_of_lowest(scratch, tail, out)
     return MC_OK
+
+
+cdef void risk_losses_bounded(const double* pnl, int n, const tail_t* tail, int lanes, double* scratch,
+                              loss_t* out) noexcept nogil:
+    lowest_bounded(pnl, n, tail.ranks, lanes, scratch)
+    losses_of_lowest(scratch, tail, out)
 
 
 cdef int risk_order(const double* pnl, int n, int* order, int* spare) noexcept nogil:
@@ -229,6 +246,46 @@ cdef void risk_weighted(const double* pnl, const double* probability, int n, dou
         total += probability[scenario] * pnl[scenario]
         before = after
     out.lower = 0.0 - pnl[scenario]
+
+
+cdef int risk_weighted_tail(const double* pnl, const double* probability, int n, double level, double* scratch,
+                            loss_t* out) noexcept nogil:
+    # Only the scenarios up to a bound are put in order; when their probability does not pass the tail, four times as many.
+    cdef double tail = (1.0 - level) * (1.0 + 1e-10), reached, health = 0.0
+    cdef double* minima = scratch
+    cdef double* gathered = scratch + 2048
+    cdef double* weight = gathered + n
+    cdef int* place = <int*>(weight + n)
+    cdef int* order = place + n
+    cdef int k = <int>(2.0 * (1.0 - level) * n) + 8, lanes, kept, i
+    out.upper = out.lower = out.interpolated = out.shortfall = NAN
+    for i in range(n):
+        health += pnl[i] - pnl[i]
+    if not health == 0.0:
+        return MC_EFINITE
+    while True:
+        lanes = risk_lanes(n, k)
+        kept = n
+        if lanes > 0:
+            mc_lane_minima(pnl, n, lanes, minima)
+            merge_sort(minima, lanes, minima + lanes)
+            kept = mc_index_below(pnl, n, minima[k - 1], place)
+        else:
+            for i in range(n):
+                place[i] = i
+        for i in range(kept):
+            gathered[i] = pnl[place[i]]
+            weight[i] = probability[place[i]]
+        risk_order(gathered, kept, order, place)
+        reached = 0.0
+        for i in range(kept):
+            reached += weight[order[i]]
+            if reached > tail:
+                break
+        if reached > tail or kept == n:
+            risk_weighted(gathered, weight, kept, level, order, out)
+            return MC_OK
+        k *= 4
 
 
 cdef double risk_spectral(const double* pnl, const double* weight, int n, double* scratch) noexcept nogil:

@@ -13,6 +13,7 @@ import numpy as np
 from margincore.errors import CapacityError, NotFiniteError, RangeError, ShapeError
 
 from margincore.kernels.row cimport ROW_SLOTS_MAX
+from margincore.kernels.shortfall cimport shortfall_resolve, shortfall_stage, shortfall_t
 from margincore.kernels.types cimport (
     MC_OPTION, int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row, mc_stage,
 )
@@ -339,7 +340,7 @@ cdef tuple numbers_of(str code, object numbers, int count):
     return given
 
 
-STAGES = ("scan", "short charge", "closing charge", "tiers")
+STAGES = ("scan", "short charge", "closing charge", "tiers", "value at risk", "expected shortfall")
 
 
 cdef class Plan:
@@ -354,7 +355,10 @@ cdef class Plan:
         scan (maintenance ratio, initial ratio, gain kept, floors 0/1); short charge and closing charge (maintenance
         ratio, initial ratio); tiers (on entry 0/1) with a table of shape (columns, tiers, 4): floor (notional in the
         settlement asset, infinite: no tier), rate, amount and initial rate, where rates rise and
-        ``rate * notional - amount`` meet at the floors.
+        ``rate * notional - amount`` meet at the floors; value at risk and expected shortfall (maintenance ratio,
+        initial ratio, gain kept, floors 0/1, floor rate of the notional, convention: 0 upper, 1 lower, 2 interpolated;
+        level, scenarios; stressed block: 0 none, 1 averaged, 2 the larger counts; its share, level, scenarios) with None
+        or a table of probabilities, shape (scenarios of both blocks,), that sum to one in each block.
     """
 
     def __init__(self, int32_t columns, int32_t assets, stages):
@@ -364,7 +368,7 @@ cdef class Plan:
         for k, (code, name, numbers, table) in enumerate(stages):
             if code not in STAGES:
                 raise RangeError(f"stage must be one of {', '.join(STAGES)}, was {code!r}")
-            memory = np.zeros(sizeof(scan_t) + sizeof(tiers_t) + sizeof(charge_t), np.uint8)
+            memory = np.zeros(sizeof(scan_t) + sizeof(tiers_t) + sizeof(charge_t) + sizeof(shortfall_t), np.uint8)
             self.memory[f"stage {k}"] = memory
             self.c.parameters[k] = cnp.PyArray_DATA(<cnp.ndarray>memory)
             self.c.stage[k] = self.resolve(<void*>self.c.parameters[k], code, numbers, table, columns, assets)
@@ -382,12 +386,26 @@ cdef class Plan:
             if scan.gain_kept > 1.0:
                 raise RangeError(f"gain kept must be in [0, 1], was {scan.gain_kept}")
             return scan_stage
+        if code in ("value at risk", "expected shortfall"):
+            self.resolve_shortfall(<shortfall_t*>memory, code, numbers_of(code, numbers, 12), table)
+            return shortfall_stage
         if code == "tiers":
             self.resolve_tiers(<tiers_t*>memory, numbers_of(code, numbers, 1)[0], np.array(table, np.float64), columns, assets)
             return tiers_stage
         charge.maintenance_ratio, charge.initial_ratio = numbers_of(code, numbers, 2)
         charge.any_side = code == "closing charge"
         return charge_stage
+
+    cdef int resolve_shortfall(self, shortfall_t* tail, str code, tuple numbers, table) except -1:
+        cdef cnp.ndarray weights
+        cdef const double* probability = NULL
+        if table is not None:
+            weights = np.array(table, np.float64)
+            if np.shape(weights) != (numbers[7] + (numbers[11] if numbers[8] else 0.0),):
+                raise ShapeError(f"table must have one weight per scenario, had shape {np.shape(weights)}")
+            self.memory[f"weights {len(self.memory)}"] = weights
+            probability = <const double*>cnp.PyArray_DATA(weights)
+        return shortfall_resolve(tail, code == "expected shortfall", numbers, probability)
 
     cdef int resolve_tiers(self, tiers_t* tiers, double on_entry, cnp.ndarray table, int32_t columns,
                            int32_t assets) except -1:

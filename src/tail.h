@@ -213,6 +213,126 @@ static inline void mc_sparse_block(const int32_t *instrument, const double *quan
     }
 }
 
+/* A row's slots as the account plane lists them: `risk[k] + first` is what one contract of slot k earns, `held[k]` how
+ * many there are; slots `end[r - 1] .. end[r] - 1` are run r.  A run's gain counts for gain_kept of itself. */
+typedef struct {
+    const double *const *risk;
+    const double *held;
+    const int32_t *end;
+    int runs;
+    double gain_kept;
+} mc_held;
+
+#if defined(__GNUC__)
+#define MC_ALWAYS static inline __attribute__((always_inline))
+#else
+#define MC_ALWAYS static inline
+#endif
+
+MC_ALWAYS void mc_run_sum(const mc_held *row, int from, int to, ptrdiff_t at, const int parts, mc_lanes *sum)
+{
+    for (int k = 0; k < parts; k++)
+        sum[k] = MC_SPREAD(0.0);
+    for (int slot = from; slot < to; slot++) {
+        const double *unit = row->risk[slot] + at;
+        const mc_lanes q = MC_SPREAD(row->held[slot]);
+        for (int k = 0; k < parts; k++)
+            sum[k] = MC_ADD(sum[k], MC_MUL(q, MC_LOAD(unit + k * MC_LANES)));
+    }
+}
+
+MC_ALWAYS void mc_held_part(const mc_held *row, ptrdiff_t first, int s, const int parts, int lanes, double *minima,
+                            double *out)
+{
+    mc_lanes whole[8];
+    if (row->runs == 1) {
+        mc_run_sum(row, 0, row->end[0], first + s, parts, whole);
+    } else {
+        mc_lanes sum[8];
+        const mc_lanes kept = MC_SPREAD(row->gain_kept);
+        for (int k = 0; k < parts; k++)
+            whole[k] = MC_SPREAD(0.0);
+        for (int run = 0; run < row->runs; run++) {
+            mc_run_sum(row, run ? row->end[run - 1] : 0, row->end[run], first + s, parts, sum);
+            for (int k = 0; k < parts; k++)
+                whole[k] = MC_ADD(whole[k], MC_MIN(sum[k], MC_MUL(kept, sum[k])));
+        }
+    }
+    for (int k = 0; k < parts; k++)
+        MC_STORE(out + s + k * MC_LANES, whole[k]);
+    for (int k = 0; k < parts && lanes; k++) {
+        double *least = minima + ((s + k * MC_LANES) & (lanes - 1));
+        MC_STORE(least, MC_MIN(whole[k], MC_LOAD(least)));
+    }
+}
+
+/* out[s] = profit of the row in scenario first + s, for n scenarios: each run summed in slot order, one run as it is,
+ * several by what they keep, in run order.  With `lanes` (a power of two, at least 32) the lane minima of mc_lane_minima
+ * are taken in the same pass. */
+static inline void mc_held_sum(const mc_held *row, ptrdiff_t first, int n, int lanes, double *minima, double *out)
+{
+    int s = 0;
+    for (int k = 0; k < lanes; k++)
+        minima[k] = INFINITY;
+    for (; s + 8 * MC_LANES <= n; s += 8 * MC_LANES)
+        mc_held_part(row, first, s, 8, lanes, minima, out);
+    for (; s + MC_LANES <= n; s += MC_LANES)
+        mc_held_part(row, first, s, 1, lanes, minima, out);
+    for (; s < n; s++) {
+        double whole = 0.0;
+        for (int run = 0, slot = 0; run < row->runs; run++) {
+            double sum = 0.0;
+            for (; slot < row->end[run]; slot++)
+                sum += row->held[slot] * row->risk[slot][first + s];
+            whole += row->runs == 1 || sum < row->gain_kept * sum ? sum : row->gain_kept * sum;
+        }
+        out[s] = whole;
+        if (lanes && whole < minima[s & (lanes - 1)])
+            minima[s & (lanes - 1)] = whole;
+    }
+}
+
+/* The same with open orders: every slot may also lose the worst of nothing, all buys and all sells filled. */
+static inline void mc_held_sum_orders(const mc_held *row, const double *buy, const double *sell, ptrdiff_t first, int n,
+                                      double *out)
+{
+    for (int s = 0; s < n; s++)
+        out[s] = 0.0;
+    for (int run = 0, slot = 0; run < row->runs; run++) {
+        const int from = slot;
+        for (int block = 0; block < n; block += 64) {
+            const int width = n - block < 64 ? n - block : 64;
+            double sum[64] = {0.0}, orders[64] = {0.0};
+            for (slot = from; slot < row->end[run]; slot++) {
+                const double *unit = row->risk[slot] + first + block;
+                const double q = row->held[slot], bought = buy[slot], sold = -sell[slot];
+                for (int s = 0; s < width; s++) {
+                    const double up = bought * unit[s], down = sold * unit[s];
+                    const double least = up < 0.0 ? up : 0.0;
+                    sum[s] += q * unit[s];
+                    orders[s] += least < down ? least : down;
+                }
+            }
+            for (int s = 0; s < width; s++) {
+                const double pnl = sum[s] + orders[s], kept = row->gain_kept * pnl;
+                out[block + s] += row->runs == 1 || pnl < kept ? pnl : kept;
+            }
+        }
+        slot = row->end[run];
+    }
+}
+
+/* Positions of every x <= bound, rising; returns their number.  `out` has room for n. */
+static inline int mc_index_below(const double *x, int n, double bound, int *out)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        out[kept] = i;
+        kept += x[i] <= bound;
+    }
+    return kept;
+}
+
 /* First i with x[i] == value, for a value that x is known to hold. */
 static inline int mc_find(const double *x, int n, double value)
 {

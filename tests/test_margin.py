@@ -488,14 +488,14 @@ def test_plans_are_checked_and_a_refused_one_changes_nothing():
         with pytest.raises(kind):
             kernel.set_plan(plan)
         assert kernel.check(row) == before
-    assert STAGES == ("scan", "short charge", "closing charge", "tiers")
+    assert STAGES == ("scan", "short charge", "closing charge", "tiers", "value at risk", "expected shortfall")
 
 
 def test_markets_are_checked_and_a_refused_one_changes_nothing():
     kernel, row = account()
     before = kernel.check(row)
     for changes, kind in (({"value": np.zeros(3)}, ShapeError), ({"spot": np.zeros(9)}, ShapeError),
-                          ({"risk": np.zeros((9, 0))}, ShapeError), ({"risk": np.zeros((9, 2_049))}, ShapeError),
+                          ({"risk": np.zeros((9, 0))}, ShapeError), ({"risk": np.zeros((9, 10_241))}, ShapeError),
                           ({"risk": np.zeros(9)}, ShapeError), ({"kept": {0: 1.1}}, RangeError),
                           ({"kept": {0: np.nan}}, RangeError), ({"group": np.full(9, -1)}, RangeError),
                           ({"value": np.array(["x"] * 9)}, ShapeError)):

@@ -29,6 +29,7 @@ KERNEL_FLOORS = [
     {"reval"},
     {"risk"},
     {"row"},
+    {"shortfall"},
     {"book", "stage"},
     {"margin"},
     {"liquidation"},

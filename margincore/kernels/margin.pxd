@@ -4,7 +4,6 @@ from margincore.kernels.stage cimport Plan, plan_t
 from margincore.kernels.types cimport int32_t, int64_t, mc_market, mc_result, mc_row
 
 cdef enum:
-    SCENARIOS_MAX = 2048   # of one plan
     ASSETS_MAX = 64
 
 # A copy of a row, to be traded without being written.

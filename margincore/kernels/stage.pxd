@@ -1,5 +1,6 @@
 cimport numpy as cnp
 
+from margincore.kernels.shortfall cimport shortfall_t
 from margincore.kernels.types cimport int32_t, mc_market, mc_row, mc_stage
 
 cdef enum:
@@ -42,5 +43,6 @@ cdef class Plan:
     cdef dict memory
     cdef mc_stage resolve(self, void* memory, str code, numbers, table, int32_t columns,
                           int32_t assets) except NULL
+    cdef int resolve_shortfall(self, shortfall_t* tail, str code, tuple numbers, table) except -1
     cdef int resolve_tiers(self, tiers_t* tiers, double on_entry, cnp.ndarray table, int32_t columns,
                            int32_t assets) except -1

@@ -7,6 +7,7 @@ is the list of `set_plan`.
 import math
 
 import numpy as np
+from reference import shortfall
 
 CASH, OPTION = 0, 3
 UNKNOWN, LIQUIDATION, MARGIN_CALL, HEALTHY = range(4)
@@ -149,6 +150,8 @@ def check(row, market, table, plan, chosen_rate=0.0):
             parts.append(scan(row, market, table, numbers, equities))
         elif code == "tiers":
             parts.append(tiers(row, market, table, numbers, lines, chosen_rate))
+        elif code in ("value at risk", "expected shortfall"):
+            parts.append(shortfall.amounts(row, market, table, code == "expected shortfall", numbers, lines, equities))
         else:
             parts.append(charge(row, market, table, numbers, code == "closing charge"))
     maintenance = sum(part[0] for part in parts)
