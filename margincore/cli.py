@@ -1,4 +1,4 @@
-"""Command line: ``margincore demo | margin | whatif | liq | iv | surface | info``.
+"""Command line: ``margincore demo | margin | whatif | liq | iv | surface | var | info``.
 
 Exit codes: 0 fine, 1 an input was wrong, 2 an account is in breach (LIQUIDATION, or UNKNOWN, which is never healthy).
 """
@@ -27,6 +27,15 @@ from margincore.surface_report import (
     volatilities_text,
 )
 from margincore.units import Status, utc
+from margincore.validation.walk_forward import METHODS
+from margincore.var_report import (
+    MODELS,
+    backtest_report,
+    backtest_text,
+    load_series,
+    next_risk,
+    next_text,
+)
 
 FINE, WRONG, BREACH = 0, 1, 2
 
@@ -69,6 +78,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--plot", help="write a picture of every expiry to this file (needs the plot extra)")
     made.add_argument("--save", help="write the surface as JSON, for VolSurface.load")
     _chain_options(made)
+    made = verb("var", "value at risk and expected shortfall of return series, next period or walked forward",
+                ("returns", "returns per period: parquet, csv, csv.gz or JSON rows; - for CSV on standard input"))
+    made.add_argument("--backtest", action="store_true", help="walk the history forward: bands, exceptions, verdicts")
+    made.add_argument("--plot", help="with --backtest: write a picture of the first series to this file")
+    made.add_argument("--prices", action="store_true", help="the columns hold prices, not returns")
+    made.add_argument("--column", action="append", default=[], help="which column; may be repeated, all by default")
+    made.add_argument("--model", choices=tuple(MODELS), default="component-t")
+    made.add_argument("--method", choices=METHODS, default="filtered", help="with --backtest")
+    made.add_argument("--level", type=float, default=0.99, help="of the value at risk")
+    made.add_argument("--shortfall-level", type=float, default=0.975, help="of the expected shortfall")
+    made.add_argument("--window", type=int, default=500, help="returns that each forecast uses")
+    made.add_argument("--refit-every", type=int, default=20, help="periods between fits of the model")
+    made.add_argument("--paths", type=int, default=10_000, help="of Monte Carlo")
+    made.add_argument("--seed", type=int, default=0, help="of Monte Carlo and of simulated p-values")
     verb("info", "version, build and machine, for a bug report")
     return parser
 
@@ -204,6 +227,23 @@ def _quotes(arguments: argparse.Namespace) -> Quotes:
                        at_ns=None if arguments.time is None else utc(arguments.time))
 
 
+def _value_at_risk(arguments: argparse.Namespace) -> int:
+    if arguments.plot and not arguments.backtest:
+        raise RangeError("--plot must come with --backtest, which makes the bands it shows")
+    series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices)
+    common = {"model": arguments.model, "level": arguments.level, "shortfall_level": arguments.shortfall_level,
+              "window": arguments.window, "paths": arguments.paths, "seed": arguments.seed}
+    if not arguments.backtest:
+        data = next_risk(series, **common)
+        _print(arguments, data, next_text(data))
+        return FINE
+    data, study = backtest_report(series, method=arguments.method, refit_every=arguments.refit_every, **common)
+    if arguments.plot:
+        study.plot(data["model"], data["method"]).savefig(arguments.plot)
+    _print(arguments, data, backtest_text(data))
+    return FINE
+
+
 def _info(arguments: argparse.Namespace) -> int:
     _print(arguments, mc.show_config(mode="dicts"), "")
     if not arguments.json:
@@ -212,4 +252,4 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 _COMMANDS = {"demo": _demo, "margin": _margin, "whatif": _what_if, "liq": _liquidation, "iv": _volatilities,
-             "surface": _surface, "info": _info}
+             "surface": _surface, "var": _value_at_risk, "info": _info}

@@ -58,6 +58,7 @@ PYTHON_FLOORS = [
     {"liquidation"},
     {"venue"},
     {"cascade"},
+    {"var_report"},
     {"plot", "cli", "demo"},
     {"__init__", "__main__"},
 ]
