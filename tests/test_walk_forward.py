@@ -145,9 +145,13 @@ def test_a_fit_that_fails_keeps_the_parameters_before():
     assert study.failed_fits == {"moody": 1}
     plain = walk_forward(returns, {"e": mc.vol.Ewma(decay=0.9)}, window=200, refit_every=50, methods=["filtered"])
     assert np.array_equal(study.forecasts["moody", "filtered"], plain.forecasts["e", "filtered"])
-    Moody.calls = 1
-    with pytest.raises(NotConvergedError, match="moody: no optimum"):
-        walk_forward(returns, {"moody": Refit(Moody)}, window=200, methods=["filtered"])
+    Moody.calls = 1  # the first fails: RiskMetrics stands in until one succeeds
+    study = walk_forward(returns, {"moody": Refit(Moody)}, window=200, refit_every=50, methods=["filtered"])
+    stand_in = walk_forward(returns, {"e": mc.vol.Ewma(decay=0.94)}, window=200, refit_every=50, methods=["filtered"])
+    assert study.failed_fits == {"moody": 1}
+    forecast = study.forecasts["moody", "filtered"]
+    assert np.array_equal(forecast[:, :, :50], stand_in.forecasts["e", "filtered"][:, :, :50])
+    assert np.array_equal(forecast[:, :, 50:], plain.forecasts["e", "filtered"][:, :, 50:])
 
 
 # ---- verdicts

@@ -16,10 +16,11 @@ from margincore.tail import portfolio_pnl, tail_risks
 from margincore.units import Floats, choice, floats, integer
 from margincore.validation.law import Law, law_tail, moment_law
 from margincore.validation.study import Study
-from margincore.vol import VolatilityModel
+from margincore.vol import Ewma, VolatilityModel
 
 METHODS = ("historical", "filtered", "monte_carlo", "parametric")
 MOVE_MOST = 100.0  # largest log move of a scenario: beyond, a model has exploded, and its numbers stay finite
+STAND_IN = Ewma(decay=0.94)
 FITTED_LEAST = 100  # returns a fit needs before its tail says anything
 
 
@@ -126,9 +127,11 @@ def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, met
     ------
     MarginError
         If an argument breaks its rule, with the name of the model in front where one is at fault.
-    NotConvergedError
-        If the first fit of a model fails.  A later one that fails keeps the parameters before; `Study.failed_fits`
-        counts them.
+
+    Notes
+    -----
+    A fit that finds no optimum keeps the parameters before, or stands aside for EWMA 0.94 until the first that does;
+    `Study.failed_fits` counts them.
     """
     table = floats("returns", returns, ndim=None)
     table = np.ascontiguousarray(table[:, None] if table.ndim == 1 else table)
@@ -289,10 +292,10 @@ def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: Volatility
     try:
         fitted: VolatilityModel = kind.fit(observed[:first - begin], **candidate.settings).model  # type: ignore[attr-defined]
     except NotConvergedError:
-        if before is None:
-            raise
         failures[0] += 1
-        return before, observed
+        if before is not None and before.observes == kind.observes:
+            return before, observed
+        return STAND_IN, np.ascontiguousarray(setup.returns[begin:end, asset])
     return fitted, observed
 
 

@@ -1,0 +1,50 @@
+"""The walk-forward example runs from one command, with data and without."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "examples" / "walk_forward.py"
+
+
+def example():
+    spec = importlib.util.spec_from_file_location("walk_forward_example", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_without_data_it_makes_its_own_and_says_so(tmp_path):
+    done = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path), "--days", "60", "--window", "150", "--paths",
+                           "500", "--plot", str(tmp_path / "bands.png")], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert "MADE UP" in done.stdout and "19 combinations" in done.stdout
+    assert "the evidence favours" in done.stdout and "60 days forecast" in done.stdout
+    assert (tmp_path / "bands.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_made_up_coins_are_judged_rightly():
+    module = example()
+    found = module.study(module.made_up_history(900, 3), window=300, refit_every=100, paths=1000)
+    items = {(item.model, item.method): item for item in found.combinations()}
+    assert items["GARCH-t", "filtered"].coverage == pytest.approx(0.99, abs=0.006)
+    assert items["EWMA 0.94", "parametric"].joint_score > items["GARCH-t", "filtered"].joint_score
+
+
+def test_real_coins():
+    module = example()
+    if not (module.DEFAULT / module.PANEL).exists():
+        pytest.skip("needs the shared data beside the project")
+    history = module.real_history(module.DEFAULT)
+    assert len(history.names) == 10 and len(history.returns) >= 4 * 365
+    assert np.isfinite(history.returns).all() and (history.realised_variance > 0.0).all()
+    assert (np.diff(history.time_ns) > 0).all()
+    # Realised variance of the day agrees with its squared return on average.
+    ratio = history.realised_variance.mean(axis=0) / (history.returns**2).mean(axis=0)
+    assert ((ratio > 0.6) & (ratio < 2.5)).all()
