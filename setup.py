@@ -63,8 +63,10 @@ if SANITIZE:
 # Loops that gain from wider vectors.  The others are compiled once.
 VECTOR_KERNELS = {
     "formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised",
-    "reval", "risk", "shortfall", "stage", "margin",
+    "reval", "risk", "shortfall", "stage", "margin", "simulate",
 }
+# Headers that one kernel alone includes: a change rebuilds nothing else.
+OWN_HEADERS = {"simulate": ["src/random.h"]}
 LEVELS = {"": [], "v3": [], "v4": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
     LEVELS = {
@@ -83,7 +85,8 @@ def extension(name, source, level=""):
         f"{package}.{name}",
         [str(source)],
         include_dirs=[np.get_include(), "margincore/include", "src"],
-        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h", "src/lanes.h"],
+        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h", "src/lanes.h",
+                 *OWN_HEADERS.get(name, ())],
         define_macros=MACROS,
         extra_compile_args=CFLAGS + LEVELS[level],
         extra_link_args=LFLAGS,

@@ -47,7 +47,7 @@ PYTHON_FLOORS = [
     {"market", "surface", "arbitrage", "calibration", "quotes", "option_chain", "dynamics",
      "surface_report", "surface_plot",
      "scenarios", "measure", "tail", "estimate", "chain",
-     "history", "panel", "simulation", "parametric", "tail_fit", "explain",
+     "history", "panel", "simulation", "laws", "parametric", "tail_fit", "explain",
      "formulas", "realised", "black", "rates", "example"},
     {"revaluation"},
     {"vol", "addon", "collateral", "breaker", "validation"},

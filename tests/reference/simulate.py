@@ -1,0 +1,68 @@
+"""The slow obvious twin of margincore.kernels.simulate: integers of Python, formulas of the papers."""
+
+import math
+
+import numpy as np
+
+MASK = 0xFFFFFFFF
+GAMMA, BOOST = 0x80000000, 0xC0000000
+
+
+def philox(counter, key):
+    """Four words of Philox 4x32-10 (Salmon and others 2011, section 4.2)."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [second >> 32 ^ c[1] ^ k[0], second & MASK, first >> 32 ^ c[3] ^ k[1], first & MASK]
+        k = [(k[0] + 0x9E3779B9) & MASK, (k[1] + 0xBB67AE85) & MASK]
+    return c
+
+
+def words(seed, stream, draw, index):
+    return philox([index & MASK, index >> 32, draw, stream], [seed & MASK, seed >> 32])
+
+
+def uniform52(high, low):
+    return (((high << 32 | low) >> 12) + 0.5) / 2.0**52
+
+
+def uniform32(word):
+    return (word + 0.5) / 2.0**32
+
+
+def normals(seed, stream, index, drivers):
+    """Box and Muller's pairs."""
+    found = []
+    for draw in range((drivers + 1) // 2):
+        w = words(seed, stream, draw, index)
+        radius, angle = math.sqrt(-2.0 * math.log(uniform52(w[0], w[1]))), 2.0 * math.pi * uniform52(w[2], w[3])
+        found += [radius * math.cos(angle), radius * math.sin(angle)]
+    return found[:drivers]
+
+
+def gamma(seed, stream, index, shape):
+    """Marsaglia and Tsang's rejection (2000), without the squeeze, which only saves time."""
+    d = (shape if shape >= 1.0 else shape + 1.0) - 1.0 / 3.0
+    attempt = 0
+    while True:
+        w = words(seed, stream, GAMMA + attempt, index)
+        attempt += 1
+        x = math.sqrt(-2.0 * math.log(uniform52(w[0], w[1]))) * math.cos(2.0 * math.pi * uniform32(w[2]))
+        v = (1.0 + x / math.sqrt(9.0 * d)) ** 3
+        if v > 0.0 and math.log(uniform32(w[3])) < 0.5 * x * x + d - d * v + d * math.log(v):
+            break
+    if shape >= 1.0:
+        return d * v
+    w = words(seed, stream, BOOST, index)
+    return d * v * uniform52(w[0], w[1]) ** (1.0 / shape)
+
+
+def simulate(seed, stream, first, root, mean, shape, numerator, antithetic, rows):
+    out = np.empty((rows, len(root)))
+    for row in range(first, first + rows):
+        index = row // 2 if antithetic else row
+        z = np.array(normals(seed, stream, index, root.shape[1]))
+        factor = math.sqrt(numerator / gamma(seed, stream, index, shape)) if shape else 1.0
+        x = factor * (root @ z)
+        out[row - first] = mean + (-x if antithetic and row % 2 else x)
+    return out
