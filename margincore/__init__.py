@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from margincore.dynamics import ShockedSurface, SurfaceShock
     from margincore.engine import Engine
     from margincore.errors import MarginError
-    from margincore.estimate import Estimate, estimate
+    from margincore.estimation import Estimate, estimate
     from margincore.example import example_market
-    from margincore.explain import Explanation, TailScenario, explain, tail_weights
+    from margincore.explanation import Explanation, TailScenario, explain, tail_weights
     from margincore.formulas import (
         Greeks,
         ImpliedQuotes,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from margincore.ladder import Ladder
     from margincore.laws import CopulaLaw, FactorLaw, NormalLaw, StudentLaw
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
-    from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin
+    from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin, VarMargin
     from margincore.market import MarketState
     from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
     from margincore.option_chain import Chain
@@ -130,6 +130,7 @@ __all__ = [
     "Tier",
     "TieredMargin",
     "ValueAtRisk",
+    "VarMargin",
     "VolStatus",
     "VolSurface",
     "VolatilityMoves",
@@ -199,9 +200,9 @@ _LATE = {
     "Contracts": "margincore.contracts",
     "CopulaLaw": "margincore.laws",
     "Engine": "margincore.engine",
-    "Estimate": "margincore.estimate",
+    "Estimate": "margincore.estimation",
     "ExpectedShortfall": "margincore.measure",
-    "Explanation": "margincore.explain",
+    "Explanation": "margincore.explanation",
     "FactorLaw": "margincore.laws",
     "Flat": "margincore.collateral",
     "Future": "margincore.contracts",
@@ -238,10 +239,11 @@ _LATE = {
     "SurfaceShock": "margincore.dynamics",
     "TailFit": "margincore.tail_fit",
     "TailRisk": "margincore.measure",
-    "TailScenario": "margincore.explain",
+    "TailScenario": "margincore.explanation",
     "Tier": "margincore.margin",
     "TieredMargin": "margincore.margin",
     "ValueAtRisk": "margincore.measure",
+    "VarMargin": "margincore.margin",
     "VolStatus": "margincore.formulas",
     "VolSurface": "margincore.surface",
     "VolatilityMoves": "margincore.shocks",
@@ -264,10 +266,10 @@ _LATE = {
     "delta_gamma": "margincore.parametric",
     "delta_normal": "margincore.parametric",
     "delta_student": "margincore.parametric",
-    "estimate": "margincore.estimate",
+    "estimate": "margincore.estimation",
     "example_market": "margincore.example",
     "expected_shortfall": "margincore.tail",
-    "explain": "margincore.explain",
+    "explain": "margincore.explanation",
     "filtered_historical": "margincore.history",
     "fit_tail": "margincore.tail_fit",
     "from_moves": "margincore.scenarios",
@@ -295,7 +297,7 @@ _LATE = {
     "spectral_loss": "margincore.tail",
     "tail_risk": "margincore.tail",
     "tail_risks": "margincore.tail",
-    "tail_weights": "margincore.explain",
+    "tail_weights": "margincore.explanation",
     "utc": "margincore.units",
     "value_at_risk": "margincore.tail",
     "worst_loss": "margincore.tail",

@@ -121,8 +121,8 @@ class Copies:
         copies = np.concatenate([np.repeat(np.arange(self.width), self.assets.size),
                                  np.repeat(np.arange(self.width), self.column.size)])
         sets = plan.offset_set[self.source] + copies * len(plan.contracts.underlyings)
-        stages = tuple(stage if stage.table is None else stage._replace(table=stage.table[self.source])
-                       for stage in plan.stages)
+        stages = tuple(stage if stage.table is None or stage.code != "tiers"
+                       else stage._replace(table=stage.table[self.source]) for stage in plan.stages)
         assets = np.tile(self.assets, self.width)
         return dataclasses.replace(
             plan, contracts=self.contracts, stages=stages, offset_set=sets.astype(np.int32), kept=plan.kept[assets],

@@ -36,7 +36,9 @@ NEAR = 1e-9          # of the root: there the excess is too small to be told fro
 NARROWEST = 1e-10    # interval that is split no further
 ROUNDING = 4e-15     # relative error of a value, with a margin
 CONVEX_ADDONS = (ClosingCost, ShortOptionCharge, ShortOptionFloor)
-CONCAVE_STAGES = ("scan", "short charge", "closing charge", "tiers")
+# A value at risk is no convex function of the profits: a root behind one that was found may be the first.
+CONCAVE_STAGES = ("scan", "expected shortfall", "short charge", "closing charge", "tiers")
+LOSS_STAGES = ("scan", "expected shortfall", "value at risk")  # at most the largest change of a profit, times the ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class _Search:
         if self.only_credit:
             return
         self.copies = Copies(plan, columns, holding, moving, smile)
-        self.ratio = sum(stage.parameters[0] for stage in plan.stages if stage.code == "scan")
+        self.ratio = sum(stage.parameters[0] for stage in plan.stages if stage.code in LOSS_STAGES)
         self.shocked = self._shocked_moves(plan)
         self.balances = float(np.abs(holding.quantity[held & (holding.instrument < cash)] * columns.spot[
             holding.instrument[held & (holding.instrument < cash)]]).sum())

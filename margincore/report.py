@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from margincore.kernels.margin import MarginBook
-from margincore.margin import MarginPlan
+from margincore.attribution import SetLoss, set_losses
 from margincore.units import Floats, Status
+
+__all__ = ["MarginReport", "MarginTable", "Part", "SetLoss", "WhatIf", "parts_of", "set_losses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +23,6 @@ class Part:
     name: str
     maintenance: float
     initial: float
-
-
-@dataclass(frozen=True, slots=True)
-class SetLoss:
-    """Worst scenario of one offset set.
-
-    `loss` is in base currency before the ratios, at least zero; `scenario` is None where no scenario loses;
-    `contributions` are the losses of the holdings in that scenario, whose sum in the stated order is `loss` (bit for
-    bit in a set of one underlying).
-    """
-
-    underlyings: tuple[str, ...]
-    scenario: str | None
-    loss: float
-    contributions: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +91,9 @@ class MarginReport:
             "parts": [{"name": p.name, "maintenance": plain(p.maintenance), "initial": plain(p.initial)}
                       for p in self.parts],
             "sets": [{"underlyings": list(s.underlyings), "scenario": s.scenario, "loss": plain(s.loss),
-                      "contributions": {k: plain(x) for k, x in s.contributions.items()}} for s in self.sets],
+                      "contributions": {k: plain(x) for k, x in s.contributions.items()},
+                      "tail": [{"scenario": t.name, "pnl": plain(t.pnl), "weight": t.weight} for t in s.tail]}
+                     for s in self.sets],
             "asset_equity": {asset: plain(x) for asset, x in self.asset_equity.items()},
         }
 
@@ -114,8 +102,7 @@ class MarginReport:
         lines += [f"  {part.name:<22} maintenance {part.maintenance:>14,.2f}   initial {part.initial:>14,.2f}"
                   for part in self.parts]
         lines += [f"maintenance  {self.maintenance:>18,.2f}", f"initial      {self.initial:>18,.2f}"]
-        lines += [f"worst of {'+'.join(item.underlyings)}: {item.scenario} ({item.loss:,.2f})"
-                  for item in self.sets if item.scenario is not None]
+        lines += [str(item) for item in self.sets if item.scenario is not None]
         return "\n".join(lines)
 
 
@@ -193,40 +180,3 @@ def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]]
             gap = math.nextafter(gap, math.inf if total + gap < initial else -math.inf)
         parts.append(Part("initial at least maintenance", 0.0, gap))
     return tuple(parts)
-
-
-def set_losses(book: MarginBook, plan: MarginPlan, columns: Sequence[int], quantities: Sequence[float],
-               ) -> tuple[SetLoss, ...]:
-    """Worst scenario of each offset set, of holdings in the order of a row; the sums are the kernel's sums."""
-    if plan.scenarios is None:
-        return ()
-    contracts, sets = plan.contracts, plan.offset_set
-    result: list[SetLoss] = []
-    for offset_set in dict.fromkeys(int(sets[c]) for c in columns):
-        members = [(c, q) for c, q in zip(columns, quantities, strict=True) if sets[c] == offset_set]
-        result.append(_set_loss(book, plan, [contracts.symbols[c] for c, _ in members], members))
-    return tuple(result)
-
-
-def _set_loss(book: MarginBook, plan: MarginPlan, symbols: Sequence[str],
-              members: Sequence[tuple[int, float]]) -> SetLoss:
-    contracts = plan.contracts
-    profit = {symbol: q * book.risk_of(c) for symbol, (c, q) in zip(symbols, members, strict=True)}
-    group_of = {symbol: contracts.underlyings[contracts.underlying[c]]
-                for symbol, (c, _) in zip(symbols, members, strict=True)}
-    groups: dict[str, Floats] = {}
-    for symbol, pnl in profit.items():
-        name = group_of[symbol]
-        groups[name] = groups[name] + pnl if name in groups else pnl
-    whole = np.zeros(1)
-    for at, pnl in enumerate(groups.values()):
-        kept = np.where(pnl < 0.0, pnl, plan.gain_kept * pnl)
-        whole = kept if at == 0 else whole + kept
-    worst = int(np.argmin(whole))
-    if not whole[worst] < 0.0:
-        return SetLoss(tuple(groups), None, 0.0 if np.isfinite(whole).all() else math.nan,
-                       dict.fromkeys(symbols, 0.0))
-    share = {name: 1.0 if pnl[worst] < 0.0 else plan.gain_kept for name, pnl in groups.items()}
-    contributions = {symbol: -float(pnl[worst]) * share[group_of[symbol]] for symbol, pnl in profit.items()}
-    assert plan.scenarios is not None
-    return SetLoss(tuple(groups), plan.scenarios.names[worst], -float(whole[worst]), contributions)

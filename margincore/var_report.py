@@ -17,7 +17,7 @@ import numpy as np
 
 from margincore.chain import read_rows
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
-from margincore.estimate import estimate
+from margincore.estimation import estimate
 from margincore.io.rows import rows_of, time_of
 from margincore.measure import ExpectedShortfall, Measure, ValueAtRisk, checked_level
 from margincore.units import NS_PER_DAY, Floats, Ints, choice, utc

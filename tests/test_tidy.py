@@ -46,13 +46,13 @@ PYTHON_FLOORS = [
     {"io"},
     {"market", "surface", "arbitrage", "calibration", "quotes", "option_chain", "dynamics",
      "surface_report", "surface_plot",
-     "scenarios", "measure", "tail", "estimate", "chain",
-     "history", "panel", "simulation", "laws", "parametric", "tail_fit", "explain",
+     "scenarios", "measure", "tail", "estimation", "chain",
+     "history", "panel", "simulation", "laws", "parametric", "tail_fit", "explanation",
      "formulas", "realised", "black", "rates", "example"},
     {"revaluation"},
     {"vol", "addon", "collateral", "breaker", "validation"},
     {"margin"},
-    {"portfolio", "report", "copies", "distance", "events"},
+    {"portfolio", "attribution", "report", "copies", "distance", "events"},
     {"account"},
     {"engine"},
     {"liquidation"},
@@ -213,6 +213,14 @@ def test_files_stay_readable(path):
     most = 700 if path.suffix == ".pyx" else 400
     lines = len(path.read_text().splitlines())
     assert lines <= most, f"{identify(path)} has {lines} lines"
+
+
+def test_no_public_name_is_the_name_of_a_module():
+    """Importing the module would put it in place of the function that is fetched when first asked for."""
+    import margincore
+
+    clash = {path.stem for path in PACKAGE.glob("*.py")} & set(margincore.__all__)
+    assert not clash, f"rename the modules {', '.join(sorted(clash))}"
 
 
 def test_package_sources_name_their_licence_once():

@@ -17,13 +17,14 @@ from margincore.addon import AddOn
 from margincore.collateral import CollateralRule, Flat
 from margincore.columns import MarketColumns
 from margincore.contracts import CASH, OPTION, Contracts
-from margincore.errors import RangeError
+from margincore.errors import RangeError, UnknownInstrument
 from margincore.revaluation import CONVERSIONS, revalue
 from margincore.scenarios import ScenarioPlan
 from margincore.units import Floats, choice, number
 
 __all__ = ["CONVERSIONS", "MarginModel", "MarginPlan", "Stage", "Tick", "charge_stages", "check_addons",
-           "collateral_rules", "kept_shares", "notionals", "unit_values"]
+           "check_offset_sets", "check_shocked_assets", "collateral_rules", "kept_shares", "notionals",
+           "offset_columns", "unit_values"]
 
 
 class Stage(NamedTuple):
@@ -172,3 +173,34 @@ def check_addons(addons: Sequence[AddOn], slots: Sequence[str]) -> tuple[AddOn, 
     for addon in addons:
         choice("addons", getattr(addon, "slot", repr(addon)), slots)
     return tuple(addons)
+
+
+def check_offset_sets(offset_sets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """The offset sets as tuples, in which no underlying is named twice."""
+    sets = tuple(tuple(names) for names in offset_sets)
+    listed = [name for names in sets for name in names]
+    if len(set(listed)) != len(listed):
+        raise RangeError(f"offset_sets must name an underlying once, were {sets!r}")
+    return sets
+
+
+def check_shocked_assets(shocked_assets: Sequence[str], rules: Mapping[str, CollateralRule] | None) -> tuple[str, ...]:
+    """The shocked assets as a tuple, none of which has a haircut too."""
+    assets = tuple(shocked_assets)
+    for asset in assets:
+        if rules is not None and asset in rules and rules[asset].kept != 1.0:
+            raise RangeError(f"shocked_assets must not have a haircut too, {asset!r} has both")
+    return assets
+
+
+def offset_columns(contracts: Contracts, offset_sets: Sequence[Sequence[str]]) -> npt.NDArray[np.int32]:
+    """Offset set of every column, named by its first underlying; an underlying of no set is one of its own."""
+    names = {name: at for at, name in enumerate(contracts.underlyings)}
+    set_of = np.arange(len(names), dtype=np.int32)
+    for members in offset_sets:
+        for name in members:
+            if name not in names:
+                raise UnknownInstrument(f"offset_sets must name underlyings of these contracts, named {name!r}")
+        set_of[[names[name] for name in members]] = min(names[name] for name in members)
+    result: npt.NDArray[np.int32] = set_of[contracts.underlying]
+    return result

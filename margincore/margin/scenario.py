@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from margincore.addon import AddOn
 from margincore.collateral import CollateralRule
 from margincore.contracts import Contracts
-from margincore.errors import RangeError, UnknownInstrument
+from margincore.errors import RangeError
 from margincore.margin.base import (
     CONVERSIONS,
     MarginPlan,
     Stage,
     charge_stages,
     check_addons,
+    check_offset_sets,
+    check_shocked_assets,
     collateral_rules,
     kept_shares,
+    offset_columns,
 )
 from margincore.measure import Worst
 from margincore.scenarios import Scenarios
@@ -86,14 +86,8 @@ class ScenarioMargin:
         put(self, "conversion", choice("conversion", self.conversion, CONVERSIONS))
         rules = collateral_rules(self.collateral)
         put(self, "collateral", rules)
-        put(self, "shocked_assets", tuple(self.shocked_assets))
-        put(self, "offset_sets", tuple(tuple(names) for names in self.offset_sets))
-        listed = [name for names in self.offset_sets for name in names]
-        if len(set(listed)) != len(listed):
-            raise RangeError(f"offset_sets must name an underlying once, were {self.offset_sets!r}")
-        for asset in self.shocked_assets:
-            if rules is not None and asset in rules and rules[asset].kept != 1.0:
-                raise RangeError(f"shocked_assets must not have a haircut too, {asset!r} has both")
+        put(self, "shocked_assets", check_shocked_assets(self.shocked_assets, rules))
+        put(self, "offset_sets", check_offset_sets(self.offset_sets))
 
     def resolve(self, contracts: Contracts) -> MarginPlan:
         """The plan for these contracts."""
@@ -102,17 +96,6 @@ class ScenarioMargin:
         floors = float(any(addon.slot == "floor short" for addon in self.addons))
         stages = (Stage("scan", "scenario loss", (*ratios, self.gain_kept, floors)),
                   *charge_stages(self.addons, *ratios))
-        return MarginPlan(contracts, stages, self._sets(contracts), kept, shocked,
+        return MarginPlan(contracts, stages, offset_columns(contracts, self.offset_sets), kept, shocked,
                           self.scenarios.resolve(contracts), self.conversion,
                           tuple(self.addons), self.gain_kept)
-
-    def _sets(self, contracts: Contracts) -> npt.NDArray[np.int32]:
-        names = {name: at for at, name in enumerate(contracts.underlyings)}
-        set_of = np.arange(len(names), dtype=np.int32)
-        for members in self.offset_sets:
-            for name in members:
-                if name not in names:
-                    raise UnknownInstrument(f"offset_sets must name underlyings of these contracts, named {name!r}")
-            set_of[[names[name] for name in members]] = min(names[name] for name in members)
-        result: npt.NDArray[np.int32] = set_of[contracts.underlying]
-        return result

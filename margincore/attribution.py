@@ -1,0 +1,149 @@
+"""Which scenarios make the requirement of an offset set, and what every holding adds to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from margincore.explanation import TailScenario, tail_weights
+from margincore.kernels.margin import MarginBook
+from margincore.margin import MarginPlan, Stage
+from margincore.measure import CONVENTIONS, ExpectedShortfall, Measure, ValueAtRisk
+from margincore.units import Floats
+
+TAIL_STAGES = ("value at risk", "expected shortfall")
+ROUNDING, REMAINDER = "rounding", "remainder"  # contributions that make a sum of averages exact
+
+
+@dataclass(frozen=True, slots=True)
+class SetLoss:
+    """What one offset set loses in the worst scenario, or in the tail of the scenarios.
+
+    `loss` is in base currency before the ratios, at least zero; `scenario` is the one that decides, of an average the
+    worst, None where nothing is lost; `contributions` are the losses of the holdings in it, or weighted over the tail,
+    whose sum in the stated order is `loss` (bit for bit in a set of one underlying, and in every tail, whose last entry
+    may be "rounding"); `tail` are the scenarios of a tail measure, worst first, with their weights in it.
+    """
+
+    underlyings: tuple[str, ...]
+    scenario: str | None
+    loss: float
+    contributions: Mapping[str, float]
+    tail: tuple[TailScenario, ...] = ()
+
+    def __str__(self) -> str:
+        if len(self.tail) > 1:
+            names = ", ".join(str(item.name) for item in self.tail[:3]) + (" ..." if len(self.tail) > 3 else "")
+            return f"tail of {'+'.join(self.underlyings)}: {len(self.tail)} scenarios, {names} ({self.loss:,.2f})"
+        return f"worst of {'+'.join(self.underlyings)}: {self.scenario} ({self.loss:,.2f})"
+
+
+def set_losses(book: MarginBook, plan: MarginPlan, columns: Sequence[int], quantities: Sequence[float],
+               ) -> tuple[SetLoss, ...]:
+    """The loss of each offset set, of holdings in the order of a row; the sums are the kernel's sums."""
+    if plan.scenarios is None:
+        return ()
+    contracts, sets = plan.contracts, plan.offset_set
+    tail = next((stage for stage in plan.stages if stage.code in TAIL_STAGES), None)
+    result: list[SetLoss] = []
+    for offset_set in dict.fromkeys(int(sets[c]) for c in columns):
+        members = [(c, q) for c, q in zip(columns, quantities, strict=True) if sets[c] == offset_set]
+        profit = {contracts.symbols[c]: q * book.risk_of(c) for c, q in members}
+        group_of = {contracts.symbols[c]: contracts.underlyings[contracts.underlying[c]] for c, _ in members}
+        result.append(_worst(plan, profit, group_of) if tail is None else _tail(plan, tail, profit, group_of))
+    return tuple(result)
+
+
+def _groups(profit: Mapping[str, Floats], group_of: Mapping[str, str]) -> dict[str, Floats]:
+    groups: dict[str, Floats] = {}
+    for symbol, pnl in profit.items():
+        name = group_of[symbol]
+        groups[name] = groups[name] + pnl if name in groups else pnl
+    return groups
+
+
+def _kept(plan: MarginPlan, groups: Mapping[str, Floats]) -> Floats:
+    whole = np.zeros(1)
+    for at, pnl in enumerate(groups.values()):
+        kept = np.where(pnl < 0.0, pnl, plan.gain_kept * pnl)
+        whole = kept if at == 0 else whole + kept
+    return whole
+
+
+def _worst(plan: MarginPlan, profit: Mapping[str, Floats], group_of: Mapping[str, str]) -> SetLoss:
+    groups = _groups(profit, group_of)
+    whole = _kept(plan, groups)
+    worst = int(np.argmin(whole))
+    if not whole[worst] < 0.0:
+        return SetLoss(tuple(groups), None, 0.0 if np.isfinite(whole).all() else math.nan,
+                       dict.fromkeys(profit, 0.0))
+    share = {name: 1.0 if pnl[worst] < 0.0 else plan.gain_kept for name, pnl in groups.items()}
+    contributions = {symbol: -float(pnl[worst]) * share[group_of[symbol]] for symbol, pnl in profit.items()}
+    assert plan.scenarios is not None
+    return SetLoss(tuple(groups), plan.scenarios.names[worst], -float(whole[worst]), contributions)
+
+
+def _tail(plan: MarginPlan, stage: Stage, profit: Mapping[str, Floats], group_of: Mapping[str, str]) -> SetLoss:
+    groups = _groups(profit, group_of)
+    if plan.gain_kept == 1.0:  # all slots of the set in one sum, as the kernel adds them
+        whole = sum(profit.values(), np.zeros(len(next(iter(profit.values())))))
+    else:
+        whole = _kept(plan, groups)
+    if not np.isfinite(whole).all():
+        return SetLoss(tuple(groups), None, math.nan, dict.fromkeys(profit, 0.0))
+    loss, weights = _measured(stage, whole)
+    if not loss > 0.0:
+        return SetLoss(tuple(groups), None, 0.0, dict.fromkeys(profit, 0.0))
+    used = np.flatnonzero(weights)
+    ordered = used[np.argsort(whole[used], kind="stable")]
+    contributions = {}
+    for symbol, pnl in profit.items():
+        kept = 1.0 if plan.gain_kept == 1.0 else np.where(groups[group_of[symbol]][ordered] < 0.0, 1.0, plan.gain_kept)
+        contributions[symbol] = 0.0 - float((pnl[ordered] * kept * weights[ordered]).sum())
+    _settle(contributions, loss)
+    assert plan.scenarios is not None
+    names: Sequence[Any] = plan.scenarios.names
+    tail = tuple(TailScenario(names[s], float(whole[s]), float(weights[s])) for s in ordered)
+    return SetLoss(tuple(groups), tail[0].name, loss, contributions, tail)
+
+
+def _settle(contributions: dict[str, float], loss: float) -> None:
+    """Add what rounding left between the sum of the contributions, in their order, and the loss."""
+    total = 0.0
+    for value in contributions.values():
+        total += value
+    if total != loss:
+        gap = loss - total
+        exact = total + gap == loss  # it is, unless the loss is itself no more than rounding
+        contributions[ROUNDING] = gap if exact else -total
+        if not exact:
+            contributions[REMAINDER] = loss
+
+
+def _measured(stage: Stage, pnl: Floats) -> tuple[float, Floats]:
+    """Loss of a stage, as the kernel takes it, and the weight of every scenario in it."""
+    (_, _, _, _, _, convention, level, count, combine, share, stressed_level, _) = stage.parameters
+    cut = int(count)
+    tables = (None, None) if stage.table is None else (stage.table[:cut], stage.table[cut:])
+    base, base_weights = _block(stage, pnl[:cut], int(convention), level, tables[0])
+    if not combine:
+        return base, base_weights
+    stressed, stressed_weights = _block(stage, pnl[cut:], int(convention), stressed_level, tables[1])
+    if combine == 1.0:
+        return ((1.0 - share) * base + share * stressed,
+                np.concatenate([(1.0 - share) * base_weights, share * stressed_weights]))
+    if base > stressed:
+        return base, np.concatenate([base_weights, np.zeros(len(stressed_weights))])
+    return stressed, np.concatenate([np.zeros(len(base_weights)), stressed_weights])
+
+
+def _block(stage: Stage, pnl: Floats, convention: int, level: float, weights: Floats | None) -> tuple[float, Floats]:
+    measure: Measure = ExpectedShortfall(level) if stage.code == "expected shortfall" else ValueAtRisk(
+        level, CONVENTIONS[convention])
+    if len(pnl) == 1:  # the worst of a single scenario
+        return 0.0 - float(pnl[0]), np.ones(1)
+    return measure.loss(pnl, weights), tail_weights(pnl, measure, weights)

@@ -1,0 +1,329 @@
+"""VarMargin: the tail of a portfolio as a margin model, its reports, its liquidation prices and its presets."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_distance import CONTRACTS, NOW, account
+
+import margincore as mc
+from margincore.kernels.risk import tail_loss
+from margincore.margin.var import joined, stretched
+
+LINEAR = mc.Contracts([mc.Perpetual(f"{name}-PERP", underlying=name, settle="USDC", multiplier=1.0)
+                       for name in ("BTC", "ETH", "SOL")])
+SPOT = {"BTC": 100.0, "ETH": 50.0, "SOL": 10.0, "USDC": 1.0}
+NAMES = ("BTC", "ETH", "SOL")
+OPTIONS = [item for item in CONTRACTS.derivatives if isinstance(item, mc.Option)]
+
+
+def moves(scenarios=500, seed=3, scale=0.03):
+    random = np.random.default_rng(seed)
+    table = np.expm1(scale * random.standard_t(4, (scenarios, 3)))
+    return mc.from_moves([f"day {at}" for at in range(scenarios)],
+                         {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(NAMES)})
+
+
+def engine_of(model, contracts=LINEAR, accounts=50):
+    engine = mc.Engine(contracts, model, accounts=accounts)
+    engine.update(mc.MarketState(now_ns=NOW, spot=SPOT, mark={f"{name}-PERP": SPOT[name] for name in NAMES}))
+    return engine
+
+
+def required(model, **positions):
+    book = mc.Portfolio({f"{name}-PERP": q for name, q in positions.items()}, {"USDC": 1e6})
+    return engine_of(model).margin(book)
+
+
+def profit(scenarios, **positions):
+    whole = np.zeros(len(scenarios))
+    for name, quantity in positions.items():
+        whole = whole + quantity * SPOT[name] * np.array(scenarios.spot_move[name])
+    return whole
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.975, 0.99, 0.995])
+def test_the_requirement_is_the_measure_of_the_portfolio(level):
+    scenarios = moves()
+    pnl = profit(scenarios, BTC=3.0, ETH=-5.0, SOL=20.0)
+    upper, lower, interpolated, shortfall = tail_loss(pnl, level)
+    # 1e-12: unit values are spot times move, rounded another way
+    for measure, expected in ((mc.ValueAtRisk(level), upper), (mc.ValueAtRisk(level, "lower"), lower),
+                              (mc.ValueAtRisk(level, "interpolated"), interpolated),
+                              (mc.ExpectedShortfall(level), shortfall), (mc.Worst(), -pnl.min())):
+        expected = max(expected, 0.0)
+        report = required(mc.VarMargin(scenarios, measure=measure), BTC=3.0, ETH=-5.0, SOL=20.0)
+        assert report.maintenance == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert report.initial == pytest.approx(1.3 * expected, rel=1e-12, abs=1e-12)
+        assert report.status is mc.Status.HEALTHY
+
+
+def test_probabilities_of_the_scenarios_count():
+    scenarios = dataclasses.replace(moves(), probability=mc.age_weights(500, 0.99))
+    pnl = profit(scenarios, BTC=3.0, ETH=-5.0)
+    for measure in (mc.ValueAtRisk(0.975), mc.ExpectedShortfall(0.975), mc.Worst()):
+        found = required(mc.VarMargin(scenarios, measure=measure), BTC=3.0, ETH=-5.0).maintenance
+        assert found == pytest.approx(measure.loss(pnl, scenarios.probability), rel=1e-12)
+    light = dataclasses.replace(scenarios, probability=(0.0, *(1.0 / 499,) * 499))
+    first = dataclasses.replace(light, spot_move={name: (-0.9, *row[1:]) for name, row in light.spot_move.items()})
+    assert (required(mc.VarMargin(first, measure=mc.Worst()), BTC=1.0).maintenance
+            == required(mc.VarMargin(light, measure=mc.Worst()), BTC=1.0).maintenance)
+
+
+def test_offsets_are_the_whole_portfolio_unless_sets_are_given():
+    scenarios = mc.from_moves(["down", "up"], [-0.1, 0.1])
+    hedged = {"BTC": 1.0, "ETH": -2.0}
+    assert required(mc.VarMargin(scenarios, measure=mc.Worst()), **hedged).maintenance == pytest.approx(0.0, abs=1e-12)
+    alone = mc.VarMargin(scenarios, measure=mc.Worst(), offset_sets=())
+    assert required(alone, **hedged).maintenance == pytest.approx(20.0)
+    half = mc.VarMargin(scenarios, measure=mc.Worst(), gain_kept=0.5)
+    assert required(half, **hedged).maintenance == pytest.approx(5.0)
+    pairs = mc.VarMargin(scenarios, measure=mc.Worst(), offset_sets=[("BTC", "ETH")])
+    assert required(pairs, **hedged, SOL=1.0).maintenance == pytest.approx(1.0)
+
+
+def test_the_stressed_block_is_averaged_or_the_larger():
+    calm, wild = moves(), moves(seed=4, scale=0.09)
+    book = {"BTC": 3.0, "ETH": -5.0}
+    measure = mc.ExpectedShortfall(0.975)
+    base, stressed = (required(mc.VarMargin(s, measure=measure), **book).maintenance for s in (calm, wild))
+    assert stressed > 2.0 * base
+    averaged = mc.VarMargin(calm, measure=measure, stressed=wild, stressed_weight=0.25)
+    larger = mc.VarMargin(calm, measure=measure, stressed=wild)
+    assert required(averaged, **book).maintenance == pytest.approx(0.75 * base + 0.25 * stressed, rel=1e-14)
+    assert required(larger, **book).maintenance == stressed
+    assert required(dataclasses.replace(larger, scenarios=wild, stressed=calm), **book).maintenance == stressed
+
+
+def test_horizon_volatility_and_buffer():
+    scenarios, book = moves(), {"BTC": 1.0}
+    measure = mc.ValueAtRisk(0.99)
+    model = mc.VarMargin(scenarios, measure=measure, horizon_days=2.0, scenario_days=1.0)
+    two = np.expm1(np.log1p(scenarios.spot_move["BTC"]) * math.sqrt(2.0))
+    assert required(model, **book).maintenance == pytest.approx(measure.loss(100.0 * two), rel=1e-12)
+    model = mc.VarMargin(scenarios, measure=measure, volatility_scale={"BTC": 1.5, "*": 1.0})
+    scaled = np.expm1(np.log1p(scenarios.spot_move["BTC"]) * 1.5)
+    assert required(model, **book).maintenance == pytest.approx(measure.loss(100.0 * scaled), rel=1e-12)
+    assert required(model, ETH=1.0) == required(mc.VarMargin(scenarios, measure=measure), ETH=1.0)
+    plain = required(mc.VarMargin(scenarios, measure=measure), **book)
+    buffered = required(mc.VarMargin(scenarios, measure=measure, buffer=0.25), **book)
+    assert buffered.maintenance == pytest.approx(1.25 * plain.maintenance, rel=1e-15)
+    assert buffered.initial == pytest.approx(1.25 * plain.initial, rel=1e-15)
+    shared = mc.from_moves(["down", "up"], [-0.1, 0.1])
+    assert stretched(shared, 1.0, 1.0) is shared
+    assert stretched(shared, 1.0, {"ETH": 2.0}).spot_move["*"] == pytest.approx((-0.1, 0.1))
+    assert stretched(shared, 1.0, {"ETH": 2.0}).spot_move["ETH"] == pytest.approx((-0.19, 0.21))
+    assert stretched(shared, 1.0, 0.0).spot_move["*"] == (0.0, 0.0)
+
+
+def test_floors_at_zero_and_of_the_notional():
+    gains = mc.from_moves(["up", "more"], [0.1, 0.2])
+    assert required(mc.VarMargin(gains), BTC=1.0).maintenance == 0.0
+    floored = mc.VarMargin(gains, floor_rate=0.05)
+    assert required(floored, BTC=1.0).maintenance == pytest.approx(5.0)
+    assert required(floored, BTC=-1.0).maintenance == pytest.approx(20.0)
+    assert required(floored, BTC=1.0, ETH=-0.1).maintenance == pytest.approx(5.25)
+    options = [item.symbol for item in OPTIONS if item.underlying == "BTC"]
+    model = mc.VarMargin(mc.from_moves(["a", "b"], [0.0, 0.0]), floor_rate=0.1)
+    assert account(model, {options[0]: 1.0}, {"USDC": 1e6}).margin().maintenance == 0.0
+    assert account(model, {options[0]: -1.0}, {"USDC": 1e6}).margin().maintenance > 0.0
+
+
+def test_short_option_addons_work_as_in_scenario_margin():
+    scenarios = mc.grid(spot=[-0.1, 0.0, 0.1])
+    options = [item.symbol for item in OPTIONS][:3]
+    book = dict.fromkeys(options, -1.0) | {"BTC-PERP": 0.01}
+    for addons in ([mc.ShortOptionFloor(0.5)], [mc.ShortOptionCharge(0.02)], [mc.ClosingCost(missing_rate=0.01)]):
+        ours = account(mc.VarMargin(scenarios, measure=mc.Worst(), addons=addons, offset_sets=()), book, {"USDC": 1e6})
+        theirs = account(mc.ScenarioMargin(scenarios, addons=addons), book, {"USDC": 1e6})
+        assert ours.margin().maintenance == pytest.approx(theirs.margin().maintenance, rel=1e-13)
+
+
+# ---- explained ------------------------------------------------------------------------------------------------------
+
+MODELS = {
+    "var": lambda s: mc.VarMargin(s),
+    "interpolated": lambda s: mc.VarMargin(s, measure=mc.ValueAtRisk(0.98, "interpolated")),
+    "es": lambda s: mc.VarMargin(s, measure=mc.ExpectedShortfall(0.975)),
+    "sets": lambda s: mc.VarMargin(s, measure=mc.ExpectedShortfall(0.975), offset_sets=()),
+    "gains": lambda s: mc.VarMargin(s, measure=mc.ExpectedShortfall(0.975), gain_kept=0.4),
+    "average": lambda s: mc.VarMargin(s, measure=mc.ExpectedShortfall(0.97), stressed=moves(80, 7, 0.1),
+                                      stressed_weight=0.25),
+    "larger": lambda s: mc.VarMargin(s, stressed=moves(80, 7, 0.1)),
+    "worst": lambda s: mc.VarMargin(s, measure=mc.Worst()),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(MODELS)), st.tuples(*[st.integers(-40, 40)] * 3), st.booleans(), st.integers(0, 3))
+def test_reports_add_up_bit_for_bit(name, quantities, weighted, seed):
+    scenarios = moves(200, seed)
+    if weighted and name not in ("interpolated",):
+        scenarios = dataclasses.replace(scenarios, probability=mc.age_weights(200, 0.98))
+    engine = engine_of(MODELS[name](scenarios))
+    report = engine.margin(mc.Portfolio({f"{n}-PERP": q / 7.0 for n, q in zip(NAMES, quantities, strict=True)},
+                                        {"USDC": 1e6}))
+    total = sum(item.loss for item in report.sets)
+    assert report.parts[0].maintenance == total
+    for item in report.sets:
+        added = 0.0
+        for value in item.contributions.values():
+            added += value
+        assert added == item.loss
+        assert abs(item.contributions.get("rounding", 0.0)) <= 1e-9
+        if item.loss > 0.0:
+            assert math.fsum(row.weight for row in item.tail) == pytest.approx(1.0, rel=1e-12)
+            assert [row.pnl for row in item.tail] == sorted(row.pnl for row in item.tail)
+            assert item.scenario == item.tail[0].name
+    assert json.loads(json.dumps(report.to_dict()))["sets"] is not None
+    assert str(report)
+
+
+def test_the_tail_is_named():
+    scenarios = mc.historical({"BTC": np.array([100.0, 90.0, 95.0, 70.0, 80.0])},
+                              ["2020-03-10", "2020-03-11", "2020-03-12", "2020-03-13", "2020-03-14"])
+    contracts = mc.Contracts([mc.Perpetual("BTC-PERP", underlying="BTC", settle="USDC", multiplier=1.0)])
+    engine = mc.Engine(contracts, mc.VarMargin(scenarios, measure=mc.ExpectedShortfall(0.5)))
+    engine.update(mc.MarketState(now_ns=NOW, spot={"BTC": 100.0, "USDC": 1.0}, mark={"BTC-PERP": 100.0}))
+    report = engine.margin(mc.Portfolio({"BTC-PERP": 2.0}, {"USDC": 1_000.0}))
+    assert [row.name for row in report.sets[0].tail] == ["2020-03-13", "2020-03-11"]
+    assert [row.weight for row in report.sets[0].tail] == [0.5, 0.5]
+    assert "tail of BTC: 2 scenarios, 2020-03-13, 2020-03-11" in str(report)
+
+
+# ---- one answer -----------------------------------------------------------------------------------------------------
+
+def test_all_accounts_in_one_call_on_any_number_of_threads():
+    engine = engine_of(mc.VarMargin(moves(1_000), measure=mc.ExpectedShortfall(0.99)), accounts=300)
+    random = np.random.default_rng(1)
+    for at in range(200):
+        engine.open_with(f"account {at}", mc.Portfolio(
+            {f"{name}-PERP": float(q) for name, q in zip(NAMES, random.normal(size=3), strict=True)},
+            {"USDC": float(random.uniform(1.0, 60.0))}))
+    one = engine.margin()
+    assert len(set(one.status.tolist())) == 3
+    for threads in (2, 3, 7):
+        many = engine.margin(threads=threads)
+        for name in ("equity", "initial", "maintenance", "status"):
+            assert getattr(many, name).tobytes() == getattr(one, name).tobytes()
+    for at, row in enumerate(one.row[:20]):
+        assert engine.account(int(row)).margin().maintenance == one.maintenance[at]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(MODELS)), st.lists(st.tuples(st.sampled_from(NAMES), st.integers(-30, 30).filter(bool)),
+                                                 min_size=1, max_size=6))
+def test_can_trade_is_trade_then_status(name, orders):
+    alice = engine_of(MODELS[name](moves(200))).open("alice")
+    alice.deposit("USDC", 60.0)
+    for symbol, lots in orders:
+        price = SPOT[symbol]
+        asked = alice.can_trade(f"{symbol}-PERP", lots / 8.0, price=price)
+        figures = alice.what_if(f"{symbol}-PERP", lots / 8.0, price=price)
+        alice.trade(f"{symbol}-PERP", lots / 8.0, price=price)
+        report = alice.margin()
+        assert asked == (report.status is mc.Status.HEALTHY)
+        assert figures.after == (report.equity, report.initial, report.maintenance)
+
+
+def test_expected_shortfall_is_sub_additive_over_accounts():
+    model = mc.VarMargin(moves(), measure=mc.ExpectedShortfall(0.975))
+    engine = engine_of(model)
+    random = np.random.default_rng(5)
+    for _ in range(30):
+        a, b = ({f"{n}-PERP": float(q) for n, q in zip(NAMES, random.normal(size=3), strict=True)} for _ in range(2))
+        apart = sum(engine.margin(mc.Portfolio(x, {})).maintenance for x in (a, b))
+        together = engine.margin(mc.Portfolio({s: a[s] + b[s] for s in a}, {})).maintenance
+        assert together <= apart * (1.0 + 1e-12)
+
+
+# ---- liquidation prices ---------------------------------------------------------------------------------------------
+
+def test_liquidation_prices_are_certified_for_coherent_measures_only():
+    for measure, certified in ((mc.ExpectedShortfall(0.975), True), (mc.Worst(), True), (mc.ValueAtRisk(0.99), False)):
+        model = mc.VarMargin(moves(200), measure=measure)
+        alice = engine_of(model).open_with("alice", mc.Portfolio({"BTC-PERP": 3.0, "ETH-PERP": -1.0}, {"USDC": 120.0}))
+        assert alice.status is not mc.Status.LIQUIDATION
+        answer = alice.liquidation_price("BTC")
+        assert answer.certified is certified
+        assert answer.down is not None and 0.0 < answer.down < 100.0
+        for price, status in ((answer.down * (1.0 + 1e-9), False), (answer.down * (1.0 - 1e-9), True)):
+            engine = engine_of(model)
+            bob = engine.open_with("bob", mc.Portfolio({"BTC-PERP": 3.0, "ETH-PERP": -1.0}, {"USDC": 120.0}))
+            engine.update(mc.MarketState(now_ns=NOW, spot={**SPOT, "BTC": price},
+                                         mark={"BTC-PERP": price, "ETH-PERP": 50.0, "SOL-PERP": 10.0}))
+            assert (bob.status is mc.Status.LIQUIDATION) is status
+
+
+@pytest.mark.parametrize("measure", [mc.ExpectedShortfall(0.9), mc.ValueAtRisk(0.9)])
+def test_liquidation_prices_of_option_books_with_weights_and_stress(measure):
+    random = np.random.default_rng(2)
+    table = np.expm1(0.05 * random.standard_normal(40))
+    base = mc.from_moves([f"day {at}" for at in range(40)], table, volatility=[0.1] * 40)
+    base = dataclasses.replace(base, probability=mc.age_weights(40, 0.95))
+    model = mc.VarMargin(base, measure=measure, stressed=mc.from_moves(["crash", "jump"], [-0.4, 0.5]),
+                         stressed_weight=0.25)
+    options = [item.symbol for item in OPTIONS if item.underlying == "BTC"]
+    alice = account(model, {"BTC-PERP": 1.0, options[0]: -0.5}, {"USDC": 60_000.0})
+    answer = alice.liquidation_price("BTC")
+    assert answer.certified is isinstance(measure, mc.ExpectedShortfall)
+
+
+# ---- what cannot be -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("changes", "error", "words"), [
+    ({"scenarios": mc.from_moves(["one"], [0.1])}, mc.errors.ShapeError, "at least 2 scenarios"),
+    ({"stressed": mc.from_moves(["one"], [0.1])}, mc.errors.ShapeError, "stressed must hold at least 2"),
+    ({"scenarios": mc.from_moves([f"{k}" for k in range(10_241)], [0.1] * 10_241)}, mc.errors.CapacityError, "10240"),
+    ({"measure": 0.99}, mc.errors.RangeError, "measure must be"),
+    ({"stressed": dataclasses.replace(mc.from_moves(["a", "b"], [0.1, 0.2]), smile="sticky_moneyness")},
+     mc.errors.RangeError, "smile"),
+    ({"scenarios": dataclasses.replace(mc.from_moves(["a", "b"], [0.1, 0.2]), probability=(0.5, 0.5)),
+      "measure": mc.ValueAtRisk(0.9, "interpolated")}, mc.errors.RangeError, "upper or lower"),
+])
+def test_bad_arguments_are_named(changes, error, words):
+    with pytest.raises(error, match=words):
+        mc.VarMargin(**{"scenarios": moves(20), **changes})
+
+
+@pytest.mark.parametrize(("level", "words"), [(99, "write 0.99 for 99 %"), (0.01, "write 0.99 for a tail of 0.01"),
+                                              (1.0, "level must be in"), (math.nan, "level")])
+def test_levels_are_checked_with_a_hint(level, words):
+    for kind in (mc.ValueAtRisk, mc.ExpectedShortfall):
+        with pytest.raises(mc.MarginError, match=words):
+            mc.VarMargin(moves(20), measure=kind(level))
+
+
+def test_an_underlying_without_moves_is_refused_when_contracts_are_known():
+    model = mc.VarMargin(mc.from_moves(["a", "b"], {"BTC": [0.1, -0.1]}))
+    with pytest.raises(mc.errors.MissingDataError, match="ETH"):
+        model.resolve(LINEAR)
+    assert model.resolve(mc.Contracts([LINEAR.by_symbol["BTC-PERP"]])).stages
+    both = joined(mc.from_moves(["a"], {"BTC": [0.1], "ETH": [0.1]}), mc.from_moves(["a"], {"BTC": [-0.1]}))
+    assert both.names == ("a", "stressed a") and set(both.spot_move) == {"BTC"}
+
+
+def test_unknown_prices_are_unknown():
+    engine = engine_of(mc.VarMargin(moves()))
+    alice = engine.open("alice")
+    alice.deposit("USDC", 1e9)
+    alice.trade("BTC-PERP", 1.0, price=100.0)
+    assert alice.status is mc.Status.HEALTHY
+    engine.update(mc.MarketState(now_ns=NOW, spot={"BTC": math.nan, "USDC": 1.0}, mark={}))
+    assert alice.status is mc.Status.UNKNOWN and math.isnan(alice.margin().maintenance)
+
+
+def test_contributions_add_up_even_where_the_loss_is_rounding():
+    from margincore.attribution import _settle
+
+    for parts, loss in (((1e6, -1e6 + 1e-10), 1e-25), ((0.1, 0.2), 0.3), ((0.5,), 0.5)):
+        contributions = {str(at): value for at, value in enumerate(parts)}
+        _settle(contributions, loss)
+        total = 0.0
+        for value in contributions.values():
+            total += value
+        assert total == loss
