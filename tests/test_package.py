@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import pkgutil
 import re
 import subprocess
 import sys
@@ -38,6 +39,12 @@ def test_names_fetched_late_are_public_and_seen_by_type_checkers():
     assert set(margincore._LATE) == checked
     assert set(margincore._LATE) <= set(margincore.__all__)
     assert not hasattr(margincore, "no_such_name")
+
+
+def test_no_module_takes_the_place_of_a_public_name():
+    # importing margincore.x binds the name x in the package, whatever was to be found there
+    modules = {module.name for module in pkgutil.iter_modules(margincore.__path__)}
+    assert modules & set(margincore.__all__) <= set(margincore._FOLDERS)
 
 
 def test_every_public_name_explains_itself():
