@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from margincore.laws import CopulaLaw, FactorLaw, NormalLaw, StudentLaw
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin, VarMargin
+    from margincore.margin.clearing import clearing_listed, clearing_otc
     from margincore.market import MarketState
     from margincore.measure import ExpectedShortfall, Losses, Spectral, TailRisk, ValueAtRisk, Weighted, Worst
     from margincore.option_chain import Chain
@@ -145,6 +146,8 @@ __all__ = [
     "calibrate",
     "chain_quotes",
     "check_arbitrage",
+    "clearing_listed",
+    "clearing_otc",
     "contracts_from_ccxt",
     "contracts_from_deribit",
     "contracts_from_frame",
@@ -258,6 +261,8 @@ _LATE = {
     "calibrate": "margincore.calibration",
     "chain_quotes": "margincore.quotes",
     "check_arbitrage": "margincore.arbitrage",
+    "clearing_listed": "margincore.margin.clearing",
+    "clearing_otc": "margincore.margin.clearing",
     "contracts_from_ccxt": "margincore.io.ccxt",
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",

@@ -327,3 +327,53 @@ def test_contributions_add_up_even_where_the_loss_is_rounding():
         for value in contributions.values():
             total += value
         assert total == loss
+
+
+# ---- clearing houses ------------------------------------------------------------------------------------------------
+
+def history(days=900, seed=6):
+    random = np.random.default_rng(seed)
+    sigma = np.where((np.arange(days) > 300) & (np.arange(days) < 420), 0.09, 0.03)
+    return {name: 100.0 * np.exp(np.cumsum(sigma * random.standard_t(5, days))) for name in NAMES}
+
+
+@pytest.mark.parametrize(("build", "level", "days"), [(mc.clearing_listed, 0.99, 2), (mc.clearing_otc, 0.995, 5)])
+def test_clearing_presets_are_the_regulation(build, level, days):
+    prices = history()
+    model = build(prices, stressed_days=120)
+    assert model.measure == mc.ValueAtRisk(level) and model.stressed_weight == 0.25
+    assert (model.maintenance_ratio, model.initial_ratio) == (1.0, 1.0)
+    filtered = mc.filtered_historical(prices, mc.vol.Ewma(decay=0.97), steps=days, horizon="overlapping")
+    assert model.scenarios == filtered
+    whole = mc.historical(prices, steps=days)
+    first = whole.names.index(model.stressed.names[0])
+    assert 280 < first < 330 and len(model.stressed) == 120
+    report = required(model, BTC=2.0, ETH=-1.0)
+    base, stressed = (mc.ValueAtRisk(level).loss(profit(s, BTC=2.0, ETH=-1.0)) for s in (filtered, model.stressed))
+    assert report.initial == pytest.approx(0.75 * base + 0.25 * stressed, rel=1e-12)
+    assert report.initial == report.maintenance and stressed > base
+    assert len(report.sets[0].tail) == 2
+    assert build(prices, shortfall=True).measure == mc.ExpectedShortfall(level)
+
+
+def test_volatility_control_sets_the_level_of_the_filtered_scenarios():
+    prices = history()
+    control = mc.vol.MarginVolatility(floor_annual=2.0)
+    calm, floored = mc.clearing_listed(prices), mc.clearing_listed(prices, volatility=control)
+    returns = {name: np.diff(np.log(row)) for name, row in prices.items()}
+    charged = control.resolve(returns)
+    expected = mc.filtered_historical(prices, mc.vol.Ewma(decay=0.97), steps=2, horizon="overlapping",
+                                      deviation_now={name: sigma / math.sqrt(365.0) for name, sigma in charged.items()})
+    for name in NAMES:
+        assert floored.scenarios.spot_move[name] == pytest.approx(expected.spot_move[name], rel=1e-12)
+    assert required(floored, BTC=1.0).initial > 2.0 * required(calm, BTC=1.0).initial
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"prices": {"BTC": np.full(100, 1.0)}}, "more than 365 days for Regulation"),
+    ({"measure": mc.Worst()}, "measure must be left"), ({"stressed_weight": 0.1}, "stressed_weight must be left"),
+    ({"volatility": 0.5}, "volatility must be a MarginVolatility"), ({"stressed_days": 1}, "length must be"),
+    ({"floor_rate": -1.0}, "floor_rate")])
+def test_clearing_presets_refuse_what_the_rule_does_not_allow(changes, words):
+    with pytest.raises(mc.MarginError, match=words):
+        mc.clearing_listed(**{"prices": history(), **changes})
