@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from margincore.calibration import calibrate
     from margincore.chain import load_chain
     from margincore.collateral import Flat
+    from margincore.combine import (
+        StressedWindow,
+        combine_scenarios,
+        concat_scenarios,
+        mix_scenarios,
+        stressed_scenarios,
+        stressed_window,
+    )
     from margincore.config import show_config
     from margincore.contracts import Contracts, Future, Option, Perpetual, Spot
     from margincore.distance import LiquidationPrice
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
     from margincore.ladder import Ladder
     from margincore.laws import CopulaLaw, FactorLaw, NormalLaw, StudentLaw
     from margincore.liquidation import bankruptcy_price, liquidation_price, position_prices
+    from margincore.liquidity_var import LiquidityRisk, liquidity_adjusted, spread_cost
     from margincore.margin import MarginPlan, ScenarioMargin, Tier, TieredMargin, VarMargin
     from margincore.margin.clearing import clearing_listed, clearing_otc
     from margincore.market import MarketState
@@ -65,7 +74,9 @@ if TYPE_CHECKING:
     from margincore.scenarios import Scenarios, from_moves, grid, sigma_grid
     from margincore.shocks import VolatilityMoves, VolatilityRange, VolatilityShock
     from margincore.simulation import Philox, Sobol, from_returns, monte_carlo, simulate
+    from margincore.stress_events import STRESS_EVENTS, StressEvent, correlation_one, depeg, stress, volatility_jump
     from margincore.surface import VolSurface
+    from margincore.surface_history import historical_surfaces, surface_moves
     from margincore.tail import (
         expected_shortfall,
         portfolio_losses,
@@ -99,6 +110,7 @@ __all__ = [
     "ImpliedVolatility",
     "Ladder",
     "LiquidationPrice",
+    "LiquidityRisk",
     "Losses",
     "MarginError",
     "MarginPlan",
@@ -113,6 +125,7 @@ __all__ = [
     "PricePanel",
     "Right",
     "RiskFactors",
+    "STRESS_EVENTS",
     "ScenarioMargin",
     "Scenarios",
     "ShockedSurface",
@@ -123,6 +136,8 @@ __all__ = [
     "Spectral",
     "Spot",
     "Status",
+    "StressEvent",
+    "StressedWindow",
     "StudentLaw",
     "SurfaceShock",
     "TailFit",
@@ -148,14 +163,18 @@ __all__ = [
     "check_arbitrage",
     "clearing_listed",
     "clearing_otc",
+    "combine_scenarios",
+    "concat_scenarios",
     "contracts_from_ccxt",
     "contracts_from_deribit",
     "contracts_from_frame",
     "contracts_from_tardis",
+    "correlation_one",
     "days",
     "delta_gamma",
     "delta_normal",
     "delta_student",
+    "depeg",
     "estimate",
     "example_market",
     "expected_shortfall",
@@ -168,15 +187,18 @@ __all__ = [
     "greeks",
     "grid",
     "historical",
+    "historical_surfaces",
     "implied_quotes",
     "implied_volatility",
     "liquidation_price",
+    "liquidity_adjusted",
     "liquidity_cascade",
     "liquidity_shortfall",
     "load_chain",
     "lognormal",
     "lognormal_risk_factors",
     "margin_period_steps",
+    "mix_scenarios",
     "monte_carlo",
     "portfolio_losses",
     "portfolio_pnl",
@@ -186,11 +208,17 @@ __all__ = [
     "sigma_grid",
     "simulate",
     "spectral_loss",
+    "spread_cost",
+    "stress",
+    "stressed_scenarios",
+    "stressed_window",
+    "surface_moves",
     "tail_risk",
     "tail_risks",
     "tail_weights",
     "utc",
     "value_at_risk",
+    "volatility_jump",
     "worst_loss",
     "years",
 ]
@@ -214,6 +242,7 @@ _LATE = {
     "ImpliedVolatility": "margincore.formulas",
     "Ladder": "margincore.ladder",
     "LiquidationPrice": "margincore.distance",
+    "LiquidityRisk": "margincore.liquidity_var",
     "Losses": "margincore.measure",
     "MarginError": "margincore.errors",
     "MarginPlan": "margincore.margin",
@@ -228,6 +257,7 @@ _LATE = {
     "PricePanel": "margincore.panel",
     "Right": "margincore.units",
     "RiskFactors": "margincore.parametric",
+    "STRESS_EVENTS": "margincore.stress_events",
     "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
     "ShockedSurface": "margincore.dynamics",
@@ -238,6 +268,8 @@ _LATE = {
     "Spectral": "margincore.measure",
     "Spot": "margincore.contracts",
     "Status": "margincore.units",
+    "StressEvent": "margincore.stress_events",
+    "StressedWindow": "margincore.combine",
     "StudentLaw": "margincore.laws",
     "SurfaceShock": "margincore.dynamics",
     "TailFit": "margincore.tail_fit",
@@ -263,14 +295,18 @@ _LATE = {
     "check_arbitrage": "margincore.arbitrage",
     "clearing_listed": "margincore.margin.clearing",
     "clearing_otc": "margincore.margin.clearing",
+    "combine_scenarios": "margincore.combine",
+    "concat_scenarios": "margincore.combine",
     "contracts_from_ccxt": "margincore.io.ccxt",
     "contracts_from_deribit": "margincore.io.deribit",
     "contracts_from_frame": "margincore.io.frames",
     "contracts_from_tardis": "margincore.io.tardis",
+    "correlation_one": "margincore.stress_events",
     "days": "margincore.units",
     "delta_gamma": "margincore.parametric",
     "delta_normal": "margincore.parametric",
     "delta_student": "margincore.parametric",
+    "depeg": "margincore.stress_events",
     "estimate": "margincore.estimation",
     "example_market": "margincore.example",
     "expected_shortfall": "margincore.tail",
@@ -282,15 +318,18 @@ _LATE = {
     "greeks": "margincore.formulas",
     "grid": "margincore.scenarios",
     "historical": "margincore.history",
+    "historical_surfaces": "margincore.surface_history",
     "implied_quotes": "margincore.formulas",
     "implied_volatility": "margincore.formulas",
     "liquidation_price": "margincore.liquidation",
+    "liquidity_adjusted": "margincore.liquidity_var",
     "liquidity_cascade": "margincore.history",
     "liquidity_shortfall": "margincore.history",
     "load_chain": "margincore.chain",
     "lognormal": "margincore.parametric",
     "lognormal_risk_factors": "margincore.parametric",
     "margin_period_steps": "margincore.history",
+    "mix_scenarios": "margincore.combine",
     "monte_carlo": "margincore.simulation",
     "portfolio_losses": "margincore.tail",
     "portfolio_pnl": "margincore.tail",
@@ -300,11 +339,17 @@ _LATE = {
     "sigma_grid": "margincore.scenarios",
     "simulate": "margincore.simulation",
     "spectral_loss": "margincore.tail",
+    "spread_cost": "margincore.liquidity_var",
+    "stress": "margincore.stress_events",
+    "stressed_scenarios": "margincore.combine",
+    "stressed_window": "margincore.combine",
+    "surface_moves": "margincore.surface_history",
     "tail_risk": "margincore.tail",
     "tail_risks": "margincore.tail",
     "tail_weights": "margincore.explanation",
     "utc": "margincore.units",
     "value_at_risk": "margincore.tail",
+    "volatility_jump": "margincore.stress_events",
     "worst_loss": "margincore.tail",
     "years": "margincore.units",
 }

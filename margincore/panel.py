@@ -39,8 +39,8 @@ def times(name: str, values: Any) -> Ints:
 
 def date(time_ns: Any) -> str:
     """ISO text of a time, as short as it can be without loss."""
-    units: tuple[tuple[Literal["D", "m", "s", "ns"], int], ...] = (
-        ("D", NS_PER_DAY), ("m", 60 * NS_PER_SECOND), ("s", NS_PER_SECOND), ("ns", 1))
+    units: tuple[tuple[Literal["D", "m", "s", "ms", "ns"], int], ...] = (
+        ("D", NS_PER_DAY), ("m", 60 * NS_PER_SECOND), ("s", NS_PER_SECOND), ("ms", NS_PER_SECOND // 1000), ("ns", 1))
     unit = next(unit for unit, size in units if int(time_ns) % size == 0)
     return str(np.datetime_as_string(np.datetime64(int(time_ns), "ns"), unit=unit))
 
@@ -143,8 +143,8 @@ class PricePanel:
         steps : int
             At least 1.
         gaps : {"error", "skip", "keep"}
-            What a missing date does, the shortest spacing of the dates being one period: an error, no span across it,
-            or a span like any other.
+            What a missing date does, the median spacing of the dates being one period and half of one a tolerance: an
+            error, no span across it, or a span like any other.
         separate : bool
             Spans that do not overlap, the last of which ends at the last date.
         """
@@ -153,10 +153,12 @@ class PricePanel:
             raise ShapeError(f"prices must have more than {steps} dates, had {len(self)}")
         first = np.arange(len(self) - steps)
         if self.time_ns is not None and choice_of != "keep":
-            period = np.diff(self.time_ns).min()
-            whole = self.time_ns[steps:] - self.time_ns[:-steps] == steps * period
+            spacing = np.diff(self.time_ns).astype(np.float64)
+            broken = np.rint(spacing / np.median(spacing)) != 1.0
+            count = np.concatenate([[0], np.cumsum(broken)])
+            whole = count[steps:] == count[:-steps]
             if choice_of == "error" and not whole.all():
-                at = int(np.flatnonzero(np.diff(self.time_ns) != period)[0])
+                at = int(np.flatnonzero(broken)[0])
                 raise RangeError(f"dates must have no gap, {date(self.time_ns[at + 1])} follows "
                                  f"{date(self.time_ns[at])}; gaps='skip' leaves such moves out")
             first = first[whole]

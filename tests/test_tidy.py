@@ -47,6 +47,7 @@ PYTHON_FLOORS = [
     {"market", "surface", "arbitrage", "calibration", "quotes", "option_chain", "dynamics",
      "surface_report", "surface_plot",
      "scenarios", "measure", "tail", "estimation", "chain",
+     "surface_history", "stress_events", "combine", "liquidity_var",
      "history", "panel", "simulation", "laws", "parametric", "tail_fit", "explanation",
      "formulas", "realised", "black", "rates", "example"},
     {"revaluation"},
