@@ -1,9 +1,9 @@
 """Monte Carlo draws: normal and Student-t vectors from a counter, the same bits in any order, split or thread count.
 
-Row i of a stream is a function of (seed, stream, i) alone: Philox 4x32-10 turns a counter into words (random.h), pairs
+Row i of a stream is a function of (seed, stream, i) alone: Philox 4x32-7 turns a counter into words (random.h), pairs
 of uniforms become pairs of normals (Box and Muller 1958), a gamma variate is Marsaglia and Tsang's (2000)
 rejection whose attempts have counters of their own, so that a rejected lane never moves another.  Blocks of 128 rows
-live in the first cache as one vector per driver; one row of 10 Student-t returns takes about 30 ns with AVX-512.
+live in the first cache as one vector per driver; one row of 10 Student-t returns takes about 27 ns with AVX-512.
 
 A row is ``mean + sqrt(numerator / g) root z``: z independent standard normals, g ~ Gamma(shape, 1), so that shape =
 degrees / 2 with numerator = degrees / 2 is Student-t of scale matrix root root', and numerator = degrees / 2 - 1 the
@@ -11,7 +11,7 @@ one of covariance root root'.  `root` is sparse (CSR): a triangle, or the loadin
 """
 
 cimport numpy as cnp
-from libc.math cimport fabs, sqrt
+from libc.math cimport copysign, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -23,8 +23,9 @@ cdef extern from "vmath.h" nogil:
     double vm_pow(double x, double y)
 
 cdef extern from "random.h" nogil:
-    double vm_log_inside(double x)
-    double vm_cos_turns(double u, double* sine)
+    void random_prefetch(const double* p, Py_ssize_t n)
+    double random_log(double x)
+    double random_normal(double u, double v, double* other)
     void philox_words(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, uint64_t* out)
     void philox_pairs(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u, double* v)
     void philox_triples(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u,
@@ -44,11 +45,13 @@ cdef extern from *:
 
 cdef enum:
     BLOCK = 128       # counters of one block
+    STRIDE = 136      # doubles from one vector of a block to the next: off the powers of two, which share cache sets
     GROUP = 8         # counters of one call of random.h
 
 # Draw numbers of one row: normals 2 j and 2 j + 1 come from draw j, attempt a at a gamma from GAMMA + a.
 cdef uint32_t GAMMA = 0x80000000
 cdef uint32_t BOOST = 0xC0000000
+cdef double HALF_STEP = 2.0**-54  # of the uniforms of NumPy
 
 ctypedef struct law_t:
     int underlyings
@@ -71,32 +74,31 @@ cdef void count_up(uint64_t first, int n, uint64_t* index) noexcept nogil:
         index[i] = first + <uint64_t>i
 
 
-# z = sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v), in place
-cdef void box_muller(int n, mc_rd u, mc_rd v) noexcept nogil:
+cdef void normal_pairs(int n, mc_crd factor, mc_rd u, mc_rd v) noexcept nogil:
     cdef int i
-    cdef double radius, sine, cosine
+    cdef double first, second
     for i in range(n):
-        radius = sqrt(-2.0 * vm_log_inside(u[i]))
-        cosine = vm_cos_turns(v[i], &sine)
-        u[i] = radius * cosine
-        v[i] = radius * sine
+        first = random_normal(u[i], v[i], &second)
+        u[i] = factor[i] * first
+        v[i] = factor[i] * second
 
 
-# Driver j of lane i in z[j * BLOCK + i]; there is room for an even number of drivers.
+# Driver j of lane i, times the factor of the lane, in z[j * STRIDE + i]; there is room for an even number of drivers.
+# The integers and the square roots are loops of their own: together they would not fit the registers.
 cdef void draw_normals(const uint64_t* index, int n, uint64_t seed, uint32_t stream, int drivers,
-                       double* z) noexcept nogil:
+                       const double* factor, double* z) noexcept nogil:
     cdef int j
     for j in range(0, drivers, 2):
-        philox_pairs(index, n, seed, stream, <uint32_t>(j // 2), z + j * BLOCK, z + (j + 1) * BLOCK)
-        box_muller(n, z + j * BLOCK, z + (j + 1) * BLOCK)
+        philox_pairs(index, n, seed, stream, <uint32_t>(j // 2), z + j * STRIDE, z + (j + 1) * STRIDE)
+        normal_pairs(n, factor, z + j * STRIDE, z + (j + 1) * STRIDE)
 
 
 # Marsaglia and Tsang's squeeze: nine of ten attempts are accepted, w < 1 - 0.0331 x^4, without their logarithms.
 cdef void squeeze_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noexcept nogil:
     cdef int i
-    cdef double x, root, sine
+    cdef double x, root, other
     for i in range(n):
-        x = sqrt(-2.0 * vm_log_inside(u[i])) * vm_cos_turns(v[i], &sine)
+        x = random_normal(u[i], v[i], &other)
         root = 1.0 + c * x
         w[i] = 1.0 - 0.0331 * (x * x) * (x * x) - w[i]
         w[i] = w[i] if root > 0.0 else -1.0
@@ -107,13 +109,13 @@ cdef void squeeze_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) 
 # how far the attempt was accepted.
 cdef void try_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noexcept nogil:
     cdef int i
-    cdef double x, root, volume, inside, sine
+    cdef double x, root, volume, inside, other
     for i in range(n):
-        x = sqrt(-2.0 * vm_log_inside(u[i])) * vm_cos_turns(v[i], &sine)
+        x = random_normal(u[i], v[i], &other)
         root = 1.0 + c * x
         inside = root if root > 0.0 else 1.0
         volume = inside * inside * inside
-        w[i] = 0.5 * x * x + d * (1.0 - volume + 3.0 * vm_log_inside(inside)) - vm_log_inside(w[i])
+        w[i] = 0.5 * x * x + d * (1.0 - volume + 3.0 * random_log(inside)) - random_log(w[i])
         w[i] = w[i] if root > 0.0 else -1.0
         u[i] = d * volume
 
@@ -121,12 +123,12 @@ cdef void try_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noex
 cdef void boost_gammas(int n, double power, mc_crd u, mc_rd g) noexcept nogil:
     cdef int i
     for i in range(n):
-        g[i] = g[i] * vm_pow(u[i], power)
+        g[i] = g[i] * vm_pow(fabs(u[i]), power)
 
 
 # Gamma(shape, 1) of n lanes; below a shape of 1 it is Gamma(shape + 1) U^(1 / shape).  `work` holds 3 BLOCK doubles.
-cdef void draw_gammas(const uint64_t* index, int n, uint64_t seed, uint32_t stream, double shape, double* work,
-                      double* g) noexcept nogil:
+cdef void draw_gammas(const uint64_t* index, int n, uint64_t seed, uint32_t stream, double shape,
+                      double* work, double* g) noexcept nogil:
     cdef uint64_t pending[BLOCK]
     cdef int place[BLOCK]
     cdef double* u = work
@@ -167,6 +169,12 @@ cdef void mixing(int n, double numerator, mc_rd g) noexcept nogil:
         g[i] = sqrt(numerator / g[i])
 
 
+cdef void even_lanes(int n, mc_rd factor) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        factor[i] = 1.0
+
+
 cdef void scale_lanes(int n, mc_crd factor, mc_rd x) noexcept nogil:
     cdef int i
     for i in range(n):
@@ -183,19 +191,31 @@ cdef void shift_lanes(int n, double mean, mc_rd x) noexcept nogil:
 cdef void write_plain(const law_t* law, mc_rd x, int count, mc_rd out) noexcept nogil:
     cdef int _row, k, width = law.underlyings
     for k in range(width):
-        shift_lanes(count, law.mean[k], x + k * BLOCK)
+        if law.mean[k] != 0.0:
+            shift_lanes(count, law.mean[k], x + k * STRIDE)
     for _row in range(count):
-        for k in range(0, width - 7, 8):  # by hand: the compiler's own loop takes half as long again
-            out[k] = x[k * BLOCK]
-            out[k + 1] = x[(k + 1) * BLOCK]
-            out[k + 2] = x[(k + 2) * BLOCK]
-            out[k + 3] = x[(k + 3) * BLOCK]
-            out[k + 4] = x[(k + 4) * BLOCK]
-            out[k + 5] = x[(k + 5) * BLOCK]
-            out[k + 6] = x[(k + 6) * BLOCK]
-            out[k + 7] = x[(k + 7) * BLOCK]
-        for k in range(width & ~7, width):
-            out[k] = x[k * BLOCK]
+        for k in range(0, width - 7, 8):  # by hand: the compiler's own loops take twice as long
+            out[k] = x[k * STRIDE]
+            out[k + 1] = x[(k + 1) * STRIDE]
+            out[k + 2] = x[(k + 2) * STRIDE]
+            out[k + 3] = x[(k + 3) * STRIDE]
+            out[k + 4] = x[(k + 4) * STRIDE]
+            out[k + 5] = x[(k + 5) * STRIDE]
+            out[k + 6] = x[(k + 6) * STRIDE]
+            out[k + 7] = x[(k + 7) * STRIDE]
+        k = width & ~7
+        if width & 4:
+            out[k] = x[k * STRIDE]
+            out[k + 1] = x[(k + 1) * STRIDE]
+            out[k + 2] = x[(k + 2) * STRIDE]
+            out[k + 3] = x[(k + 3) * STRIDE]
+            k += 4
+        if width & 2:
+            out[k] = x[k * STRIDE]
+            out[k + 1] = x[(k + 1) * STRIDE]
+            k += 2
+        if width & 1:
+            out[k] = x[k * STRIDE]
         out += width
         x += 1
 
@@ -208,19 +228,17 @@ cdef void write_mirrored(const law_t* law, const double* x, Py_ssize_t skip, Py_
     for row in range(skip, skip + count):
         lane = row >> 1
         for k in range(law.underlyings):
-            out[0] = law.mean[k] + (-x[k * BLOCK + lane] if row & 1 else x[k * BLOCK + lane])
+            out[0] = law.mean[k] + (-x[k * STRIDE + lane] if row & 1 else x[k * STRIDE + lane])
             out += 1
 
 
-# x = root z times the mixing factor, one vector per underlying.
-cdef void combine(const law_t* law, int n, const double* z, const double* factor, double* x) noexcept nogil:
+# x = root z, one vector per underlying.
+cdef void combine(const law_t* law, int n, const double* z, double* x) noexcept nogil:
     cdef int k
     cdef int64_t at
     for k in range(law.underlyings):
         at = law.start[k]
-        mc_sparse_block(law.column + at, law.value + at, <int>(law.start[k + 1] - at), z, BLOCK, n, x + k * BLOCK)
-        if factor != NULL:
-            scale_lanes(n, factor, x + k * BLOCK)
+        mc_sparse_block(law.column + at, law.value + at, <int>(law.start[k + 1] - at), z, STRIDE, n, x + k * STRIDE)
 
 
 cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64_t first, Py_ssize_t rows,
@@ -229,8 +247,8 @@ cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64
     cdef uint64_t index[BLOCK]
     cdef int drivers = law.drivers + (law.drivers & 1)
     cdef double* z = scratch
-    cdef double* x = z + <Py_ssize_t>drivers * BLOCK
-    cdef double* work = x + <Py_ssize_t>law.underlyings * BLOCK
+    cdef double* x = z + <Py_ssize_t>drivers * STRIDE
+    cdef double* work = x + <Py_ssize_t>law.underlyings * STRIDE
     cdef double* factor = work + 3 * BLOCK
     cdef uint64_t counter = first >> 1 if antithetic else first
     cdef Py_ssize_t skip = <Py_ssize_t>(first & 1) if antithetic else 0
@@ -240,12 +258,15 @@ cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64
         count = min(rows - done, 2 * BLOCK - skip if antithetic else BLOCK)
         lanes = (skip + count + 1) // 2 if antithetic else count
         n = whole_groups(lanes)
+        random_prefetch(out + done * law.underlyings, count * law.underlyings)
         count_up(counter, n, index)
-        draw_normals(index, n, seed, stream, drivers, z)
         if law.shape > 0.0:
             draw_gammas(index, n, seed, stream, law.shape, work, factor)
             mixing(n, law.numerator, factor)
-        combine(law, n, z, factor if law.shape > 0.0 else NULL, x)
+        else:
+            even_lanes(n, factor)
+        draw_normals(index, n, seed, stream, drivers, factor, z)
+        combine(law, n, z, x)
         if antithetic:
             write_mirrored(law, x, skip, count, out + done * law.underlyings)
         else:
@@ -256,30 +277,55 @@ cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64
 
 
 # Rows of given draws become one vector per driver.
-cdef void turn(int rows, int drivers, const double* normal, double* z) noexcept nogil:
+cdef void turn(int rows, int drivers, const double* given, double* z) noexcept nogil:
     cdef int i, j
     for i in range(rows):
         for j in range(drivers):
-            z[j * BLOCK + i] = normal[i * drivers + j]
+            z[j * STRIDE + i] = given[i * drivers + j]
 
 
-cdef void transform_rows(const law_t* law, const double* normal, const double* gamma, Py_ssize_t rows,
-                         bint antithetic, double* scratch, double* out) noexcept nogil:
+# Uniforms in [0, 1) as random_normal wants them: half a step up, so that none is 0, and the turn as a half and a sign.
+cdef void sign_pairs(int n, mc_rd u, mc_rd v) noexcept nogil:
+    cdef int i
+    cdef double turn
+    for i in range(n):
+        turn = 2.0 * v[i] - 1.0
+        u[i] = copysign(u[i] + HALF_STEP, turn)
+        v[i] = fabs(turn) - 0.5
+
+
+cdef void given_normals(int rows, int drivers, bint uniform, const double* given, const double* factor,
+                        double* z) noexcept nogil:
+    cdef int j
+    turn(rows, drivers, given, z)
+    if uniform:
+        for j in range(0, drivers, 2):
+            sign_pairs(rows, z + j * STRIDE, z + (j + 1) * STRIDE)
+            normal_pairs(rows, factor, z + j * STRIDE, z + (j + 1) * STRIDE)
+    else:
+        for j in range(drivers):
+            scale_lanes(rows, factor, z + j * STRIDE)
+
+
+cdef void transform_rows(const law_t* law, const double* given, Py_ssize_t drawn, const double* gamma,
+                         Py_ssize_t rows, bint uniform, bint antithetic, double* scratch, double* out) noexcept nogil:
     cdef int drivers = law.drivers + (law.drivers & 1)
     cdef double* z = scratch
-    cdef double* x = z + <Py_ssize_t>drivers * BLOCK
-    cdef double* factor = x + <Py_ssize_t>(law.underlyings + 3) * BLOCK
+    cdef double* x = z + <Py_ssize_t>drivers * STRIDE
+    cdef double* factor = x + <Py_ssize_t>(law.underlyings + 3) * STRIDE
     cdef Py_ssize_t done = 0, count, lanes, lane = 0
     cdef int i
     while done < rows:
         count = min(rows - done, 2 * BLOCK if antithetic else BLOCK)
         lanes = (count + 1) // 2 if antithetic else count
-        turn(<int>lanes, law.drivers, normal + lane * law.drivers, z)
         if gamma != NULL:
             for i in range(lanes):
                 factor[i] = gamma[lane + i]
             mixing(<int>lanes, law.numerator, factor)
-        combine(law, <int>lanes, z, factor if gamma != NULL else NULL, x)
+        else:
+            even_lanes(<int>lanes, factor)
+        given_normals(<int>lanes, <int>drawn, uniform, given + lane * drawn, factor, z)
+        combine(law, <int>lanes, z, x)
         if antithetic:
             write_mirrored(law, x, 0, count, out + done * law.underlyings)
         else:
@@ -313,7 +359,7 @@ cdef int law_of(law_t* law, Py_ssize_t drivers, const int64_t[::1] start, const 
 
 
 cdef double* scratch_of(const law_t* law) except NULL:
-    cdef double* scratch = <double*>malloc((<size_t>law.drivers + 1 + law.underlyings + 4) * BLOCK * sizeof(double))
+    cdef double* scratch = <double*>malloc((<size_t>law.drivers + 1 + law.underlyings + 4) * STRIDE * sizeof(double))
     if scratch == NULL:
         raise MemoryError(f"no memory for {law.drivers} drivers")
     return scratch
@@ -339,21 +385,29 @@ def simulate(uint64_t seed, uint32_t stream, uint64_t first, Py_ssize_t drivers,
     free(scratch)
 
 
-def transform(const double[:, ::1] normal not None, const double[::1] gamma, const int64_t[::1] start not None,
-              const int32_t[::1] column not None, const double[::1] value not None, const double[::1] mean not None,
-              double numerator, bint antithetic, double[:, ::1] out not None):
-    """As `simulate` from given standard normals (rows, drivers) and gammas (rows,); half the rows when antithetic."""
+def transform(const double[:, ::1] given not None, const double[::1] gamma, Py_ssize_t drivers,
+              const int64_t[::1] start not None, const int32_t[::1] column not None, const double[::1] value not None,
+              const double[::1] mean not None, double numerator, bint uniform, bint antithetic,
+              double[:, ::1] out not None):
+    """As `simulate` from given draws and gammas (rows,); half the rows when antithetic.
+
+    `given` are standard normals (rows, drivers), or uniforms in [0, 1) for pairs of normals (rows, drivers rounded up
+    to even).
+    """
     cdef law_t law
     cdef Py_ssize_t rows = (out.shape[0] + 1) // 2 if antithetic else out.shape[0]
-    law_of(&law, normal.shape[1], start, column, value, mean, 0.0, numerator)
-    if out.shape[1] != law.underlyings or normal.shape[0] != rows or (gamma is not None and gamma.shape[0] != rows):
-        raise ShapeError(f"normal and gamma must have {rows} rows, and out {law.underlyings} columns")
+    cdef Py_ssize_t drawn = drivers + (drivers & 1) if uniform else drivers
+    law_of(&law, drivers, start, column, value, mean, 0.0, numerator)
+    if out.shape[1] != law.underlyings or given.shape[0] != rows or given.shape[1] != drawn:
+        raise ShapeError(f"given must have shape ({rows}, {drawn}), and out {law.underlyings} columns")
+    if gamma is not None and gamma.shape[0] != rows:
+        raise ShapeError(f"gamma must have length {rows}, had {gamma.shape[0]}")
     if rows == 0:
         return
     cdef double* scratch = scratch_of(&law)
     with nogil:
-        transform_rows(&law, &normal[0, 0], NULL if gamma is None else &gamma[0], out.shape[0], antithetic, scratch,
-                       &out[0, 0])
+        transform_rows(&law, &given[0, 0], drawn, NULL if gamma is None else &gamma[0], out.shape[0], uniform,
+                       antithetic, scratch, &out[0, 0])
     free(scratch)
 
 
@@ -377,7 +431,7 @@ def gammas(uint64_t seed, uint32_t stream, uint64_t first, double shape, double[
 
 
 def words(uint64_t seed, uint32_t stream, uint32_t draw, uint64_t first, uint32_t[:, ::1] out not None):
-    """Fill row i of `out` (rows, 4) with the words of Philox 4x32-10 at (first + i, draw, stream) under `seed`."""
+    """Fill row i of `out` (rows, 4) with the words of Philox 4x32-7 at (first + i, draw, stream) under `seed`."""
     cdef uint64_t index[GROUP]
     cdef uint64_t found[4 * GROUP]
     cdef Py_ssize_t at, i, j

@@ -165,11 +165,23 @@ def test_transform_is_simulate_of_given_draws():
     root, mean = rng.standard_normal((3, 5)), rng.standard_normal(3)
     z, g = rng.standard_normal((300, 5)), rng.standard_gamma(2.0, 300)
     out, mirrored = np.empty((300, 3)), np.empty((599, 3))
-    kernel.transform(z, g, *sparse(root), mean, 1.0, False, out)
+    kernel.transform(z, g, 5, *sparse(root), mean, 1.0, False, False, out)
     assert out == pytest.approx(mean + np.sqrt(1.0 / g)[:, None] * (z @ root.T), rel=1e-12, abs=1e-12)
-    kernel.transform(z, None, *sparse(root), mean, 0.0, True, mirrored)
+    kernel.transform(z, None, 5, *sparse(root), mean, 0.0, False, True, mirrored)
     assert mirrored[::2] == pytest.approx(mean + z @ root.T, rel=1e-12, abs=1e-12)
     assert mirrored[1::2] == pytest.approx((mean - z @ root.T)[:299], rel=1e-12, abs=1e-12)
+
+
+def test_uniforms_make_pairs_of_normals():
+    uniform = np.vstack([np.random.default_rng(6).random((300, 4)), [[0.0, 0.0, 1.0 - 2.0**-53, 0.5]] * 2])
+    out = np.empty((302, 3))
+    kernel.transform(uniform, None, 3, *sparse(np.eye(3)), np.zeros(3), 0.0, True, False, out)
+    u, v = uniform[:, ::2] + 2.0**-54, uniform[:, 1::2]
+    # Over half a turn, from -1/4 to 1/4, and mirrored for the first half of v.
+    radius = np.sqrt(-2 * np.log(u)) * np.where(v < 0.5, -1.0, 1.0)
+    half = np.pi * (np.abs(2 * v - 1) - 0.5)
+    expected = np.stack([radius * np.cos(half), radius * np.sin(half)], axis=-1).reshape(302, 4)[:, :3]
+    assert out == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**32))
@@ -214,9 +226,8 @@ def test_wrong_shapes_are_refused():
         gammas(0.0, 3)
     with pytest.raises(ShapeError, match="must be square"):
         kernel.lower_root(np.ones((2, 3)), np.ones((2, 2)))
-    with pytest.raises(ShapeError, match="normal and gamma must have 2 rows"):
-        kernel.transform(np.ones((3, 1)), None, np.array([0, 1]), np.zeros(1, np.int32), np.ones(1), np.zeros(1), 0.0,
-                         True, np.empty((3, 1)))
+    with pytest.raises(ShapeError, match=r"given must have shape \(2, 1\)"):
+        kernel.transform(np.ones((3, 1)), None, 1, *sparse(np.eye(1)), np.zeros(1), 0.0, False, True, np.empty((3, 1)))
     empty = np.empty((0, 1))
     kernel.simulate(*GOOD.values(), empty)
-    kernel.transform(empty, None, np.array([0, 1]), np.zeros(1, np.int32), np.ones(1), np.zeros(1), 0.0, False, empty)
+    kernel.transform(empty, None, 1, *sparse(np.eye(1)), np.zeros(1), 0.0, False, False, empty)

@@ -18,13 +18,15 @@ def simulate(
     out: Floats,
 ) -> None: ...
 def transform(
-    normal: Floats,
+    given: Floats,
     gamma: Floats | None,
+    drivers: int,
     start: npt.NDArray[np.int64],
     column: npt.NDArray[np.int32],
     value: Floats,
     mean: Floats,
     numerator: float,
+    uniform: bool,
     antithetic: bool,
     out: Floats,
 ) -> None: ...

@@ -9,9 +9,9 @@ GAMMA, BOOST = 0x80000000, 0xC0000000
 
 
 def philox(counter, key):
-    """Four words of Philox 4x32-10 (Salmon and others 2011, section 4.2)."""
+    """Four words of Philox 4x32-7 (Salmon and others 2011, section 4.2)."""
     c, k = list(counter), list(key)
-    for _ in range(10):
+    for _ in range(7):
         first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
         c = [second >> 32 ^ c[1] ^ k[0], second & MASK, first >> 32 ^ c[3] ^ k[1], first & MASK]
         k = [(k[0] + 0x9E3779B9) & MASK, (k[1] + 0xBB67AE85) & MASK]
@@ -30,13 +30,18 @@ def uniform32(word):
     return (word + 0.5) / 2.0**32
 
 
+def box_muller(u, half, negative):
+    """Two normals: the angle is `half` of a half turn, and its other half has the sign."""
+    radius = -math.sqrt(-2.0 * math.log(u)) if negative else math.sqrt(-2.0 * math.log(u))
+    return [radius * math.cos(math.pi * half), radius * math.sin(math.pi * half)]
+
+
 def normals(seed, stream, index, drivers):
     """Box and Muller's pairs."""
     found = []
     for draw in range((drivers + 1) // 2):
         w = words(seed, stream, draw, index)
-        radius, angle = math.sqrt(-2.0 * math.log(uniform52(w[0], w[1]))), 2.0 * math.pi * uniform52(w[2], w[3])
-        found += [radius * math.cos(angle), radius * math.sin(angle)]
+        found += box_muller(uniform52(w[0], w[1]), uniform52(w[2], w[3]) - 0.5, w[3] & 1)
     return found[:drivers]
 
 
@@ -47,7 +52,7 @@ def gamma(seed, stream, index, shape):
     while True:
         w = words(seed, stream, GAMMA + attempt, index)
         attempt += 1
-        x = math.sqrt(-2.0 * math.log(uniform52(w[0], w[1]))) * math.cos(2.0 * math.pi * uniform32(w[2]))
+        x = box_muller(uniform52(w[0], w[1]), uniform32(w[2]) - 0.5, w[2] & 1)[0]
         v = (1.0 + x / math.sqrt(9.0 * d)) ** 3
         if v > 0.0 and math.log(uniform32(w[3])) < 0.5 * x * x + d - d * v + d * math.log(v):
             break
