@@ -63,7 +63,7 @@ if SANITIZE:
 # Loops that gain from wider vectors.  The others are compiled once.
 VECTOR_KERNELS = {
     "formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised",
-    "reval", "risk", "shortfall", "stage", "margin", "simulate",
+    "reval", "risk", "shortfall", "stage", "margin", "hot", "simulate",
 }
 # Headers that one kernel alone includes: a change rebuilds nothing else.
 OWN_HEADERS = {"simulate": ["src/random.h"]}

@@ -11,6 +11,7 @@ from margincore.contracts import Future, Option, Perpetual, Spot
 from margincore.copies import Holding
 from margincore.distance import LiquidationPrice, liquidation_prices
 from margincore.errors import MarginError, MissingDataError, RangeError, StaleAccount
+from margincore.kernels.hot import HotRow
 from margincore.portfolio import Portfolio
 from margincore.report import MarginReport, WhatIf
 from margincore.units import Side, Status, number
@@ -199,6 +200,14 @@ class Account:
             return book.what_if(self.row, column, quantity, price, fee) == HEALTHY
         except (MarginError, TypeError):
             return self.what_if(symbol, quantity, price=price, fee=fee).allowed  # names what was wrong
+
+    def hot(self) -> HotRow:
+        """The account for an order gateway: its profit over the scenarios is kept, for a model with a tail.
+
+        ``hot.what_if(column, quantity, price)`` answers as ``engine.book.what_if``, with a status code, and always the
+        same one; `Contracts.column` gives the column.  One thread at a time may use it.
+        """
+        return HotRow(self.engine.book, self._live())
 
     def what_if(self, symbol: str | Iterable[tuple[str, float, float | None]], quantity: float | None = None, *,
                 price: float | None = None, fee: float = 0.0) -> WhatIf:

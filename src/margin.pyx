@@ -164,23 +164,36 @@ cdef int apply(const book_t* book, mc_row* row, int32_t column, double quantity,
     return row_trade(book, row, column, quantity, price, fee)
 
 
-cdef int margin_what_if(const engine_t* engine, int64_t row, int32_t column, double quantity, double price,
-                        double fee, mc_result* out) noexcept nogil:
-    # The row is copied, traded and checked by the very functions of trade and check: equal to the last bit.
-    cdef mc_row view, copy
-    cdef scratch_t scratch
-    cdef mc_amount parts[STAGES_MAX]
+cdef double margin_equity(const mc_row* row, const mc_market* market, double* asset_equity) noexcept nogil:
+    return row_equity(row, market, asset_equity)
+
+
+cdef int margin_imagine(const engine_t* engine, int64_t row, int32_t column, double quantity, double price, double fee,
+                        scratch_t* scratch, mc_row* copy) noexcept nogil:
+    # The row is copied and traded by the very functions of a trade: equal to the last bit.
+    cdef mc_row view
     cdef int32_t extra
     cdef int code = book_view(engine.book, row, &view)
     if code != MC_OK:
         return code
-    row_copy(&view, &scratch, &copy)
+    row_copy(&view, scratch, copy)
+    if column == -1:
+        return MC_OK
     if view.count + 2 > view.capacity:      # what the book refuses for want of room is refused here
         copy.capacity = view.count
         for extra in range(1, 3):
             if book_room(engine.book, row, extra) >= 0:
                 copy.capacity = view.count + extra
-    code = apply(engine.book, &copy, column, quantity, price, fee)
+    return apply(engine.book, copy, column, quantity, price, fee)
+
+
+cdef int margin_what_if(const engine_t* engine, int64_t row, int32_t column, double quantity, double price,
+                        double fee, mc_result* out) noexcept nogil:
+    cdef mc_row copy
+    cdef scratch_t scratch
+    cdef mc_amount parts[STAGES_MAX]
+    cdef int code = MC_ECOLUMN if column < 0 else margin_imagine(
+        engine, row, column, quantity, price, fee, &scratch, &copy)
     if code == MC_OK:
         margin_row(engine, &copy, out, parts)
     return code
@@ -286,6 +299,7 @@ cdef class MarginBook(Book):
         with cython.critical_section(self):
             self.e.plan = plan.c
             self.plan = plan
+            self.e.version += 1
 
     def set_market(self, value, spot, kept, shocked, risk, group, offset_set, notional, charge_short, charge_any,
                    floor_short):
@@ -344,6 +358,7 @@ cdef class MarginBook(Book):
         cdef int known
         with cython.critical_section(self):
             self._allot(columns, assets, stride, scenarios)
+            self.e.version += 1
             column = <mc_column*>self.e.market.column
             asset = <mc_asset*>self.e.market.asset
             with nogil:

@@ -16,12 +16,6 @@ from margincore.kernels.risk cimport (
 from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
 
 cdef extern from "tail.h" nogil:
-    ctypedef struct mc_held:
-        const double* const* risk
-        const double* held
-        const int32_t* end
-        int runs
-        double gain_kept
     void mc_held_sum(const mc_held* row, Py_ssize_t first, int n, int lanes, double* minima, double* out)
     void mc_held_sum_orders(const mc_held* row, const double* buy, const double* sell, Py_ssize_t first, int n,
                             double* out)
@@ -61,6 +55,7 @@ cdef void held_list(const mc_row* row, const mc_market* market, const shortfall_
         if c.set != last_set:
             last_set = c.set
             last_group = c.group
+            list.set_name[sets] = c.set
             list.set_slot[sets] = n
             list.set_run[sets] = runs
             list.floor[sets] = 0.0
@@ -79,7 +74,7 @@ cdef void held_list(const mc_row* row, const mc_market* market, const shortfall_
     list.set_run[sets] = runs
 
 
-cdef inline mc_held set_of(const held_t* list, int32_t at, const shortfall_t* p) noexcept nogil:
+cdef mc_held set_of(const held_t* list, int32_t at, const shortfall_t* p) noexcept nogil:
     cdef mc_held row
     row.risk = list.risk + list.set_slot[at]
     row.held = list.held + list.set_slot[at]
@@ -123,6 +118,14 @@ cdef inline double combined(const shortfall_t* p, double base, double stressed) 
     return base if base > stressed else stressed
 
 
+cdef double held_loss(const shortfall_t* p, const mc_held* held, double* work) noexcept nogil:
+    cdef double* scratch = work + p.base.count + p.stressed.count
+    cdef double loss = block_held(&p.base, held, work, scratch)
+    if p.combine == ALONE:
+        return loss
+    return combined(p, loss, block_held(&p.stressed, held, work, scratch))
+
+
 cdef void held_pnl(const held_t* list, int32_t at, const shortfall_t* p, double* pnl) noexcept nogil:
     cdef mc_held row = set_of(list, at, p)
     mc_held_sum(&row, 0, p.base.count + p.stressed.count, 0, NULL, pnl)
@@ -135,7 +138,7 @@ cdef double shortfall_loss(const shortfall_t* p, const double* pnl, double* scra
     return combined(p, loss, block_loss(&p.stressed, pnl + p.stressed.first, scratch))
 
 
-cdef inline double required(double loss, double floor) noexcept nogil:
+cdef double required(double loss, double floor) noexcept nogil:
     # at least zero and the floor; NaN of either comes through
     if loss >= floor:
         return loss
@@ -189,9 +192,7 @@ cdef inline void shortfall_in(const mc_row* row, const mc_market* market, const 
         list.sets = 0
     for at in range(list.sets):
         held = set_of(&list, at, p)
-        loss = block_held(&p.base, &held, work, scratch)
-        if p.combine != ALONE:
-            loss = combined(p, loss, block_held(&p.stressed, &held, work, scratch))
+        loss = held_loss(p, &held, work)
         floor = list.floor[at]
         total += required(loss, floor)
         if orders:

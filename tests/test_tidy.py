@@ -32,7 +32,7 @@ KERNEL_FLOORS = [
     {"shortfall"},
     {"book", "stage"},
     {"margin"},
-    {"liquidation"},
+    {"liquidation", "hot"},
     {"watch"},
     {"capi"},
 ]

@@ -18,7 +18,13 @@ cdef struct engine_t:
     book_t* book
     mc_market market
     plan_t plan
+    int64_t version         # of market and plan: counts every change of either
 
+# A copy of a row after one trade, or deposit in a cash column; column -1 leaves it as it is.
+cdef int margin_imagine(const engine_t* engine, int64_t row, int32_t column, double quantity, double price, double fee,
+                        scratch_t* scratch, mc_row* copy) noexcept nogil
+# Base equity of a row; asset_equity is filled for the assets that the row touches.
+cdef double margin_equity(const mc_row* row, const mc_market* market, double* asset_equity) noexcept nogil
 cdef int margin_check(const engine_t* engine, int64_t row, mc_result* out) noexcept nogil
 cdef int margin_what_if(const engine_t* engine, int64_t row, int32_t column, double quantity, double price,
                         double fee, mc_result* out) noexcept nogil

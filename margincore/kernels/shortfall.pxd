@@ -3,6 +3,14 @@ from margincore.kernels.risk cimport tail_t
 from margincore.kernels.row cimport ROW_SLOTS_MAX
 from margincore.kernels.types cimport int32_t, mc_amount, mc_market, mc_row
 
+cdef extern from "tail.h" nogil:
+    ctypedef struct mc_held:
+        const double* const* risk
+        const double* held
+        const int32_t* end
+        int runs
+        double gain_kept
+
 cdef enum:
     SCENARIOS_MAX = 10240       # of one plan: what the workspaces on the stack hold
     SCENARIOS_FEW = 2048        # up to which the small workspace serves
@@ -46,6 +54,7 @@ cdef struct held_t:
     double floor[ROW_SLOTS_MAX + 1]     # by set
     int32_t slot[ROW_SLOTS_MAX + 1]
     int32_t run_end[ROW_SLOTS_MAX + 1]   # by run: slots up to here, counted from the first slot of its set
+    int32_t set_name[ROW_SLOTS_MAX + 1]  # by set: its number in the market
     int32_t set_slot[ROW_SLOTS_MAX + 2]  # by set: its first slot
     int32_t set_run[ROW_SLOTS_MAX + 2]   # by set: its first run
     int32_t slots
@@ -57,8 +66,17 @@ cdef void held_list(const mc_row* row, const mc_market* market, const shortfall_
 # P&L of a set over the scenarios of both blocks.
 cdef void held_pnl(const held_t* list, int32_t at, const shortfall_t* p, double* pnl) noexcept nogil
 
-# Loss of one P&L vector over the scenarios of both blocks.
+# Loss of one P&L vector over the scenarios of both blocks; scratch holds 3 n + 2048 doubles.
 cdef double shortfall_loss(const shortfall_t* p, const double* pnl, double* scratch) noexcept nogil
+
+# The same of what is held, whose P&L goes to the n doubles before the scratch in work.
+cdef double held_loss(const shortfall_t* p, const mc_held* held, double* work) noexcept nogil
+
+# The slots of one set of a list.
+cdef mc_held set_of(const held_t* list, int32_t at, const shortfall_t* p) noexcept nogil
+
+# At least zero and the floor; NaN of either comes through.
+cdef double required(double loss, double floor) noexcept nogil
 
 cdef void shortfall_stage(const mc_row* row, const mc_market* market, const void* parameters,
                           mc_amount* amount) noexcept nogil
