@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from margincore.contracts import Future, Option, Perpetual, Spot
 from margincore.copies import Holding
@@ -13,7 +11,7 @@ from margincore.distance import LiquidationPrice, liquidation_prices
 from margincore.errors import MarginError, MissingDataError, RangeError, StaleAccount
 from margincore.kernels.hot import HotRow
 from margincore.portfolio import Portfolio
-from margincore.report import MarginReport, WhatIf
+from margincore.report import MarginReport, WhatIf, leg_arrays
 from margincore.units import Side, Status, number
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ class Account:
 
     def position(self, symbol: str) -> float:
         """Contracts held of a derivative, signed."""
-        return self.engine.book.quantity(self._live(), self.engine.derivative(symbol))
+        return self.engine.book.quantity(self._live(), self.engine.contracts.derivative_column(symbol))
 
     @property
     def portfolio(self) -> Portfolio:
@@ -105,6 +103,10 @@ class Account:
         RangeError
             If the balance does not cover it, or the account would not be healthy afterwards.
         """
+        self.engine.book.deposit(*self._withdrawal(asset, amount))
+
+    def _withdrawal(self, asset: str, amount: float) -> tuple[int, int, float]:
+        """Row, column and (negative) amount of a withdrawal that is allowed."""
         row, column = self._live(), self.engine.contracts.asset_column(asset)
         amount = number("amount", amount, above=0.0)
         held = self.engine.book.quantity(row, column)
@@ -113,7 +115,7 @@ class Account:
         status = self._after([(column, -amount, 1.0)]).status
         if status is not Status.HEALTHY and not self._only_credit():
             raise RangeError(f"amount must leave the account HEALTHY, {amount!r} {asset} would leave it {status.name}")
-        self.engine.book.deposit(row, column, -amount)
+        return row, column, -amount
 
     def _only_credit(self) -> bool:
         """No position, no order, no debt: nothing that margin could be for, whatever the prices."""
@@ -125,8 +127,10 @@ class Account:
         if not isinstance(to, Account) or to.engine is not self.engine:
             raise RangeError(f"to must be an account of the same engine, was {to!r}")
         to._live()
-        self.withdraw(asset, amount)
-        to.deposit(asset, amount)
+        withdrawal = self._withdrawal(asset, amount)
+        if to != self:
+            to.deposit(asset, amount)              # may have no room; what leaves is allowed already
+            self.engine.book.deposit(*withdrawal)
 
     def trade(self, symbol: str, quantity: float, *, price: float, fee: float = 0.0) -> None:
         """Record a fill: `quantity` contracts, signed, at `price` in the contract's own units.
@@ -155,12 +159,12 @@ class Account:
 
     def set_orders(self, symbol: str, *, buy: float = 0.0, sell: float = 0.0) -> None:
         """State all resting orders in a derivative: contracts to buy and to sell; replaces what was stated before."""
-        row, item = self._live(), self.engine.tradable(symbol)
-        if isinstance(item, Spot):
-            raise RangeError(f"symbol must be a derivative, {symbol!r} is a pair")
+        row, column = self._live(), self.engine.contracts.derivative_column(symbol)
         buy, sell = number("buy", buy, least=0.0), number("sell", sell, least=0.0)
+        if buy != 0.0 or sell != 0.0 or symbol in self.engine.settled:   # what has expired can be cancelled
+            self.engine.tradable(symbol)
         self.engine.check_isolated(row, symbol)
-        self.engine.book.set_orders(row, self.engine.contracts.column[symbol], buy, sell)
+        self.engine.book.set_orders(row, column, buy, sell)
 
     def isolated(self, symbol: str) -> Account:
         """The sub-account whose margin stands for one derivative alone, opened on first use.
@@ -193,13 +197,17 @@ class Account:
         book, engine = self.engine.book, self.engine
         if book.generation(self.row) != self.generation:
             raise StaleAccount(f"account must be open, row {self.row} was closed")
-        column = engine.fast_column.get(symbol)
-        if column is None:
-            return self.what_if(symbol, quantity, price=price, fee=fee).allowed
         try:
+            column = engine.fast_column.get(symbol)
+            if column is None or (engine.isolated_rows and self.row in engine.isolated_rows):
+                return self._asked(symbol, quantity, price, fee)
             return book.what_if(self.row, column, quantity, price, fee) == HEALTHY
-        except (MarginError, TypeError):
-            return self.what_if(symbol, quantity, price=price, fee=fee).allowed  # names what was wrong
+        except (MarginError, TypeError, OverflowError):
+            return self._asked(symbol, quantity, price, fee)      # names what was wrong
+
+    def _asked(self, symbol: str, quantity: float, price: float, fee: float) -> bool:
+        self.engine.tradable(symbol)
+        return self.what_if(symbol, quantity, price=number("price", price, least=0.0), fee=fee).allowed
 
     def hot(self) -> HotRow:
         """The account for an order gateway: its profit over the scenarios is kept, for a model with a tail.
@@ -231,7 +239,7 @@ class Account:
         else:
             if quantity is not None or price is not None or fee != 0.0:
                 raise RangeError("quantity, price and fee must be inside the orders when several are given")
-            orders = list(symbol)
+            orders = _orders(symbol)
         legs = [leg for order in orders for leg in self._legs(*order)]
         if fee != 0.0:
             legs.append((self._settle_of(orders[0][0]), -number("fee", fee), 1.0))
@@ -246,7 +254,7 @@ class Account:
         Sizes are tested upwards until one is refused, then the border is searched; an order that closes the position is
         tested first, since it may be allowed where a small one is not.  With `lot` the answer is a multiple of it.
         """
-        if side not in (1, -1) or isinstance(side, bool):
+        if not isinstance(side, int) or isinstance(side, bool) or side not in (1, -1):
             raise RangeError(f"side must be Side.BUY or Side.SELL, was {side!r}")
         item = self.engine.tradable(symbol)
         price = self.engine.mark(symbol) if price is None else number("price", price, least=0.0)
@@ -296,7 +304,7 @@ class Account:
         contracts = engine.contracts
         if engine.columns is None:
             raise MissingDataError("market must be known: call update first")
-        item = None if name in contracts.underlyings else engine.tradable(name)
+        item = None if isinstance(name, str) and name in contracts.underlyings else engine.tradable(name)
         underlying = contracts.underlyings.index(name if item is None else item.underlying)
         quoted = item.symbol if isinstance(item, (Perpetual, Future)) else contracts.underlyings[underlying]
         if contracts.underlyings[underlying] == engine.base:
@@ -312,6 +320,7 @@ class Account:
 
     def _legs(self, symbol: str, quantity: float, price: float | None) -> list[tuple[int, float, float]]:
         item = self.engine.tradable(symbol)
+        self.engine.check_isolated(self.row, symbol)
         quantity = number("quantity", quantity)
         price = self.engine.mark(symbol) if price is None else number("price", price, least=0.0)
         if quantity == 0.0:
@@ -323,11 +332,18 @@ class Account:
         return [(self.engine.contracts.column[symbol], quantity, price)]
 
     def _after(self, legs: list[tuple[int, float, float]]) -> _Figures:
-        column = np.array([leg[0] for leg in legs], np.int32)
-        quantity = np.array([leg[1] for leg in legs], np.float64)
-        price = np.array([leg[2] for leg in legs], np.float64)
-        equity, initial, maintenance, status, _ = self.engine.book.what_if_many(self.row, column, quantity, price)
+        equity, initial, maintenance, status, _ = self.engine.book.what_if_many(self.row, *leg_arrays(legs), True)
         return _Figures((equity, initial, maintenance), Status(status))
+
+
+def _orders(given: Any) -> list[tuple[str, float, float | None]]:
+    if not isinstance(given, Iterable):
+        raise RangeError(f"symbol must be a symbol or several (symbol, quantity, price), was {given!r}")
+    orders = list(given)
+    for order in orders:
+        if not isinstance(order, (tuple, list)) or len(order) != 3:
+            raise RangeError(f"symbol must hold (symbol, quantity, price), held {order!r}")
+    return orders
 
 
 class _Figures:

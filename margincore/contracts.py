@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from margincore.errors import RangeError, UnknownInstrument
-from margincore.units import Right, integer, number
+from margincore.units import NS_MAX, Right, integer, number
 
 # Kinds of column, as in margincore.h.
 CASH, PERPETUAL, FUTURE, OPTION = range(4)
@@ -97,7 +97,7 @@ class Future:
 
     def __post_init__(self) -> None:
         _common(self)
-        object.__setattr__(self, "expiry_ns", integer("expiry_ns", self.expiry_ns, least=1))
+        object.__setattr__(self, "expiry_ns", integer("expiry_ns", self.expiry_ns, least=1, most=NS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Option:
     def __post_init__(self) -> None:
         _common(self)
         object.__setattr__(self, "strike", number("strike", self.strike, above=0.0))
-        object.__setattr__(self, "expiry_ns", integer("expiry_ns", self.expiry_ns, least=1))
+        object.__setattr__(self, "expiry_ns", integer("expiry_ns", self.expiry_ns, least=1, most=NS_MAX))
         names = {"put": Right.PUT, "call": Right.CALL, "P": Right.PUT, "C": Right.CALL}
         right = names.get(self.right, self.right) if isinstance(self.right, str) else self.right
         if not isinstance(right, Right):
@@ -255,3 +255,9 @@ class Contracts:
         if not 0 <= column < len(self.assets):
             raise UnknownInstrument(f"asset must be one of {', '.join(self.assets)}, was {asset!r}")
         return column
+
+    def derivative_column(self, symbol: str) -> int:
+        """Column of a derivative, live or not, or `UnknownInstrument`."""
+        if not isinstance(symbol, str) or self.column.get(symbol, -1) < len(self.assets):
+            raise UnknownInstrument(f"symbol must be a derivative of these contracts, was {symbol!r}")
+        return self.column[symbol]

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from margincore.account import Account
 from margincore.columns import MarketColumns
 from margincore.contracts import Contract, Contracts, Future, Option, Spot
-from margincore.errors import MissingDataError, RangeError, UnknownInstrument
+from margincore.errors import CapacityError, MissingDataError, RangeError, ShapeError, UnknownInstrument
 from margincore.events import funding_amount, settlements
 from margincore.kernels.margin import MarginBook
 from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
 from margincore.portfolio import Portfolio
-from margincore.report import MarginReport, MarginTable, parts_of, set_losses
-from margincore.units import Status, integer, number
+from margincore.report import MarginReport, leg_arrays, margin_table, parts_of, set_losses
+from margincore.units import Status, floats, indices, integer, mapping, number
 
 
 class Engine:
@@ -42,8 +42,8 @@ class Engine:
         Oldest input of the market that counts; an older one makes the accounts that hold it UNKNOWN.
     """
 
-    __slots__ = ("_expiring", "_isolated", "_named", "_names", "_scratch", "age_max_ns", "base", "book", "columns",
-                 "contracts", "fast_column", "market", "model", "plan", "settled")
+    __slots__ = ("_expiring", "_named", "_names", "_scratch", "age_max_ns", "base", "book", "columns",
+                 "contracts", "fast_column", "isolated_rows", "market", "model", "plan", "settled")
 
     def __init__(self, contracts: Contracts, model: MarginModel, *, base: str = "USD", accounts: int = 1_000,
                  positions: int = 16, age_max_ns: int | None = None) -> None:
@@ -54,12 +54,18 @@ class Engine:
         accounts = integer("accounts", accounts, least=1, most=10**9)
         positions = integer("positions", positions, least=2, most=1_000)
         self.age_max_ns = None if age_max_ns is None else integer("age_max_ns", age_max_ns, least=0)
+        if not isinstance(base, str) or not base:
+            raise RangeError(f"base must be the name of a currency, was {base!r}")
         self.base = base
         self.contracts = contracts
         self.model = model
         self.plan: MarginPlan = model.resolve(contracts)
         first = min(4, positions)
-        self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *_table(self.plan))
+        try:
+            self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *_table(self.plan))
+        except MemoryError:
+            raise CapacityError(f"accounts times positions must fit into memory, were {accounts} x {positions}"
+                                ) from None
         self.book.set_plan(self.plan.stages)
         self._scratch = self.book.open()           # an empty row: portfolios are asked about on top of it
         self.market: MarketState | None = None
@@ -68,7 +74,7 @@ class Engine:
         self._list()
         self._names: dict[int, str] = {}
         self._named: dict[str, int] = {}
-        self._isolated: dict[int, str] = {}
+        self.isolated_rows: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"Engine({self.contracts!r}, {type(self.model).__name__}, {len(self._names)} accounts)"
@@ -128,10 +134,8 @@ class Engine:
         """Open an account that holds a portfolio: positions without an entry price at the mark, options paid."""
         legs = self._legs(portfolio)
         account = self.open(name)
-        column = np.array([leg[0] for leg in legs], np.int32)
-        quantity, price = (np.array([leg[k] for leg in legs], np.float64) for k in (1, 2))
         try:
-            self.book.what_if_many(account.row, column, quantity, price)
+            self.book.what_if_many(account.row, *leg_arrays(legs), True)
         except BaseException:
             account.close()
             raise
@@ -150,33 +154,37 @@ class Engine:
 
     def open_isolated(self, account: Account, symbol: str) -> Account:
         """The isolated sub-account of `account` for one derivative, opened on first use."""
+        parent = account._live()
+        for row, alone in self.isolated_rows.items():
+            if alone == symbol and self.book.parent(row) == parent:
+                return self.account(row)
         self.derivative(symbol)
-        if account.row in self._isolated:
+        if parent in self.isolated_rows:
             raise RangeError(f"account must not be isolated itself, was {account!r}")
         name = f"{account.name}/{symbol}"
         if name in self._named:
-            return self.account(name)
-        isolated = self._open(name, self.book.initial_rate(account.row), account.row)
-        self._isolated[isolated.row] = symbol
+            raise RangeError(f"name must be new, {name!r} is open and belongs to another account")
+        isolated = self._open(name, self.book.initial_rate(parent), parent)
+        self.isolated_rows[isolated.row] = symbol
         return isolated
 
     def account(self, name: str | int) -> Account:
         """The open account of a name, or of a row number."""
-        row = self._named.get(name) if isinstance(name, str) else name
-        if row is None or isinstance(row, bool) or row == self._scratch:
+        row = self._named.get(name, -1) if isinstance(name, str) else name
+        known = isinstance(row, (int, np.integer)) and not isinstance(row, bool) and 0 <= row < self.book.rows_used
+        if not known or row == self._scratch or not self.book.generation(row) & 1:
             raise UnknownInstrument(f"name must be an open account, was {name!r}")
-        generation = self.book.generation(row)
-        if not generation & 1:
-            raise UnknownInstrument(f"name must be an open account, was {name!r}")
-        return Account(self, int(row), generation)
+        return Account(self, int(row), self.book.generation(row))
 
     def accounts(self, mask: npt.NDArray[np.bool_] | None = None) -> list[Account]:
         """Every open account, or those that a mask over the rows of `margin()` selects."""
         rows = self.rows()
         if mask is not None:
-            if np.shape(mask) != rows.shape:
-                raise RangeError(f"mask must have one entry per account, shape {rows.shape}, had {np.shape(mask)}")
-            rows = rows[np.asarray(mask, bool)]
+            mask = np.asarray(mask)
+            if mask.shape != rows.shape or mask.dtype != bool:
+                raise ShapeError(f"mask must hold one bool per account, shape {rows.shape}, had {mask.dtype}, shape "
+                                 f"{mask.shape}")
+            rows = rows[mask]
         return [self.account(int(row)) for row in rows]
 
     def rows(self) -> npt.NDArray[np.int64]:
@@ -191,12 +199,14 @@ class Engine:
 
     def close(self, account: Account) -> None:
         """Close an account that holds nothing and has no isolated sub-account."""
+        if not isinstance(account, Account) or account.engine is not self:
+            raise RangeError(f"account must be an account of this engine, was {account!r}")
         row = account._live()
-        for other in self._isolated:
+        for other in self.isolated_rows:
             if self.book.parent(other) == row:
                 raise RangeError(f"account must have no isolated sub-account, {self.name_of(other)!r} is open")
         self.book.close(row)
-        self._isolated.pop(row, None)
+        self.isolated_rows.pop(row, None)
         name = self._names.pop(row, None)
         if name is not None:
             del self._named[name]
@@ -217,8 +227,9 @@ class Engine:
             Entry price; anything finite in an asset's column.
         """
         before = self.book.rows_used
-        first = self.book.load(np.ascontiguousarray(start, np.int64), np.ascontiguousarray(column, np.int32),
-                               np.ascontiguousarray(quantity, np.float64), np.ascontiguousarray(price, np.float64))
+        first = self.book.load(indices("start", start, np.int64), indices("column", column, np.int32),
+                               floats("quantity", quantity, finite=False, empty=True),
+                               floats("price", price, finite=False, empty=True))
         return np.arange(first, first + self.book.rows_used - before, dtype=np.int64)
 
     # ---- answers
@@ -238,13 +249,7 @@ class Engine:
         """
         if portfolio is not None:
             return self.report(self._scratch, self._legs(portfolio))
-        rows = self.rows()
-        used = self.book.rows_used
-        status = np.zeros(used, np.uint8)
-        equity, initial, maintenance = np.zeros(used), np.zeros(used), np.zeros(used)
-        _over_ranges(used, integer("threads", threads, least=1, most=256), lambda a, b: self.book.check_range(
-            a, b, status[a:b], equity[a:b], initial[a:b], maintenance[a:b]))
-        return MarginTable(rows, equity[rows], initial[rows], maintenance[rows], status[rows])
+        return margin_table(self.book, self.rows(), integer("threads", threads, least=1, most=256))
 
     def breached(self, *, include_unknown: bool = False, threads: int = 1) -> list[Account]:
         """Accounts in LIQUIDATION, in row order; with `include_unknown` also those that nothing is known of."""
@@ -256,18 +261,17 @@ class Engine:
 
     def report(self, row: int, legs: list[tuple[int, float, float]]) -> MarginReport:
         """Report of a row after trades and deposits ``(column, quantity, price)``; nothing is written."""
-        column = np.array([leg[0] for leg in legs], np.int32)
-        quantity = np.array([leg[1] for leg in legs], np.float64)
-        price = np.array([leg[2] for leg in legs], np.float64)
-        book = self.book
-        equity, initial, maintenance, status, amounts = book.what_if_many(row, column, quantity, price)
-        instrument, exposure, asset_equity = book.explain(row, column, quantity, price)
+        arrays, book = leg_arrays(legs), self.book
+        equity, initial, maintenance, status, amounts = book.what_if_many(row, *arrays)
+        instrument, exposure, asset_equity = book.explain(row, *arrays)
         assets = {name: float(x) for name, x in zip(self.contracts.assets, asset_equity, strict=True) if x != 0.0}
         return MarginReport(equity, initial, maintenance, Status(status),
                             parts_of(book.stages, amounts, initial, maintenance),
                             set_losses(book, self.plan, instrument.tolist(), exposure.tolist()), assets)
 
     def _legs(self, portfolio: Portfolio) -> list[tuple[int, float, float]]:
+        if not isinstance(portfolio, Portfolio):
+            raise RangeError(f"portfolio must be a Portfolio, was {portfolio!r}")
         legs = [(self.contracts.asset_column(asset), x, 1.0) for asset, x in portfolio.balances.items()]
         for symbol, quantity in portfolio.positions.items():
             item = self.tradable(symbol)
@@ -294,11 +298,9 @@ class Engine:
         rates : mapping of str to float
             Rate of the period by perpetual, a fraction of the position's value; negative when shorts pay.
         """
-        amounts = {}
-        for symbol, rate in rates.items():
-            amounts[self.contracts.column_of(symbol)] = funding_amount(self.tradable(symbol), rate, self.mark(symbol))
-        for column, amount in amounts.items():
-            self.book.fund(column, amount)
+        self.book.fund_all({
+            self.contracts.column_of(symbol): funding_amount(self.tradable(symbol), rate, self.mark(symbol))
+            for symbol, rate in mapping("rates", rates).items()})
 
     def settle(self, prices: Mapping[str, float], *, expiry_ns: int | None = None) -> int:
         """Settle futures and options into cash and retire them; returns the number of positions settled.
@@ -310,11 +312,10 @@ class Engine:
             underlying, which settles everything of it that expires then.
         expiry_ns : int, optional
         """
-        items = settlements(self.contracts, self.settled, prices, expiry_ns)
-        settled = 0
-        for symbol, value in items.items():
-            settled += self.book.settle(self.contracts.column[symbol], value)
-            self.settled.add(symbol)
+        items = settlements(self.contracts, self.settled, mapping("prices", prices), expiry_ns)
+        settled = self.book.settle_all({self.contracts.column[symbol]: value for symbol, value in items.items()})
+        self.settled.update(items)
+        for symbol in items:
             self.fast_column.pop(symbol, None)
         return settled
 
@@ -371,8 +372,8 @@ class Engine:
 
     def check_isolated(self, row: int, symbol: str) -> None:
         """Refuse what an isolated account must not trade."""
-        if self._isolated.get(row, symbol) != symbol:
-            raise RangeError(f"symbol must be {self._isolated[row]!r} in this isolated account, was {symbol!r}")
+        if self.isolated_rows.get(row, symbol) != symbol:
+            raise RangeError(f"symbol must be {self.isolated_rows[row]!r} in this isolated account, was {symbol!r}")
 
 
 def _table(plan: MarginPlan) -> tuple[Any, ...]:
@@ -380,13 +381,3 @@ def _table(plan: MarginPlan) -> tuple[Any, ...]:
     return (len(contracts.assets), plan.rank, contracts.settle, contracts.kind, contracts.multiplier,
             contracts.inverse)
 
-
-def _over_ranges(size: int, threads: int, work: Any) -> None:
-    if threads == 1 or size < 2 * threads:
-        work(0, size)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-    edges = [size * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, a, b) for a, b in zip(edges, edges[1:], strict=False)]:
-            done.result()

@@ -19,17 +19,11 @@ from margincore.io.frames import feed_from_arrays, feed_from_frame
 from margincore.io.tardis import feed_from_tardis
 from margincore.kernels import reval, scenario
 from margincore.ladder import Ladder, ladder
-from margincore.units import DAYS_PER_YEAR, NS_PER_DAY, Floats, integer, number
+from margincore.units import DAYS_PER_YEAR, NS_MAX, NS_PER_DAY, Floats, integer, mapping, number
 
 Key: TypeAlias = "str | tuple[str, int]"
 NS_PER_YEAR = NS_PER_DAY * DAYS_PER_YEAR
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
-
-
-def _mapping(argument: str, values: Any) -> Mapping[Any, Any]:
-    if not isinstance(values, Mapping):
-        raise RangeError(f"{argument} must be a mapping from names, was {values!r}")
-    return values
 
 
 def _real(argument: str, key: Any, value: Any, signed: bool) -> float:
@@ -48,7 +42,7 @@ def _real(argument: str, key: Any, value: Any, signed: bool) -> float:
 def _numbers(argument: str, values: Any, *, signed: bool = False, positive: bool = False) -> Mapping[Any, float]:
     """Checked copy; with `positive`, zero is no price and becomes missing."""
     checked: dict[Any, float] = {}
-    for key, value in _mapping(argument, values).items():
+    for key, value in mapping(argument, values).items():
         plain = type(value) is float and 0.0 < value < math.inf
         checked[key] = value if plain else _real(argument, key, value, signed)
         if positive and checked[key] == 0.0:
@@ -123,7 +117,7 @@ class MarketState:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "now_ns", integer("now_ns", self.now_ns, least=1))
+        put(self, "now_ns", integer("now_ns", self.now_ns, least=1, most=NS_MAX))
         for argument in ("volatility", "bid", "ask", "depth"):
             put(self, argument, _numbers(argument, getattr(self, argument)))
         for argument in ("rate", "funding"):
@@ -133,13 +127,13 @@ class MarketState:
         _forward_keys(self.forward)
         if self.mark is not None:
             put(self, "mark", _numbers("mark", self.mark))
-        for name, smile in _mapping("surface", self.surface).items():
+        for name, smile in mapping("surface", self.surface).items():
             if not callable(getattr(smile, "vol", None)):
                 raise RangeError(f"surface[{name!r}] must have a method vol(strikes, expiries_ns), was {smile!r}")
         put(self, "surface", MappingProxyType(dict(self.surface)))
-        books = _mapping("books", self.books).items()
+        books = mapping("books", self.books).items()
         put(self, "books", MappingProxyType({name: ladder(f"books[{name!r}]", book) for name, book in books}))
-        times = _mapping("observed_ns", self.observed_ns).items()
+        times = mapping("observed_ns", self.observed_ns).items()
         put(self, "observed_ns", MappingProxyType(
             {name: integer(f"observed_ns[{name!r}]", at, least=0) for name, at in times}))
 

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from margincore.attribution import SetLoss, set_losses
+from margincore.kernels.margin import MarginBook
 from margincore.units import Floats, Status
 
-__all__ = ["MarginReport", "MarginTable", "Part", "SetLoss", "WhatIf", "parts_of", "set_losses"]
+__all__ = ["MarginReport", "MarginTable", "Part", "SetLoss", "WhatIf", "leg_arrays", "margin_table", "parts_of",
+           "set_losses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,31 @@ class MarginTable:
     def count(self) -> dict[Status, int]:
         """Number of accounts by status."""
         return {status: int((self.status == status).sum()) for status in Status}
+
+
+def margin_table(book: MarginBook, rows: npt.NDArray[np.int64], threads: int) -> MarginTable:
+    """Requirement and status of rows of a book, checked by threads over disjoint ranges."""
+    used = book.rows_used
+    status, (equity, initial, maintenance) = np.zeros(used, np.uint8), np.zeros((3, used))
+
+    def work(a: int, b: int) -> None:
+        book.check_range(a, b, status[a:b], equity[a:b], initial[a:b], maintenance[a:b])
+
+    if threads == 1 or used < 2 * threads:
+        work(0, used)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+        edges = [used * k // threads for k in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work, a, b) for a, b in zip(edges, edges[1:], strict=False)]:
+                done.result()
+    return MarginTable(rows, equity[rows], initial[rows], maintenance[rows], status[rows])
+
+
+def leg_arrays(legs: Sequence[tuple[int, float, float]]) -> tuple[npt.NDArray[np.int32], Floats, Floats]:
+    """Trades and deposits ``(column, quantity, price)`` as the arrays that the margin kernel takes."""
+    column, quantity, price = ([leg[k] for leg in legs] for k in range(3))
+    return np.array(column, np.int32), np.array(quantity, np.float64), np.array(price, np.float64)
 
 
 def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]], initial: float,

@@ -6,7 +6,7 @@ import datetime
 import enum
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 NS_PER_SECOND = 1_000_000_000
 NS_PER_DAY = 86_400 * NS_PER_SECOND
+NS_MAX = 2**63 - 1  # the year 2262
 DAYS_PER_YEAR = 365.0  # crypto trades every day; every annualisation takes another number by argument
 
 
@@ -76,7 +77,10 @@ def number(name: str, value: Any, *, above: float | None = None, least: float | 
     """`value` as a finite float inside its range, or an error that names the argument, the rule and the value."""
     if isinstance(value, (bool, str, bytes)) or not isinstance(value, numbers.Real):
         raise RangeError(f"{name} must be a number, was {value!r}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:                      # an integer beyond every float
+        result = math.inf
     if not math.isfinite(result):
         raise NotFiniteError(f"{name} must be finite, was {result!r}")
     rules = ((above, "above", result.__gt__), (least, "at least", result.__ge__),
@@ -116,6 +120,23 @@ def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None =
         where = int(np.flatnonzero(~np.isfinite(result.ravel()))[0])
         raise NotFiniteError(f"{name} must be finite, was {result.ravel()[where]!r} at position {where}")
     return result
+
+
+def indices(name: str, values: Any, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    """`values` as a C-contiguous integer array of one axis, refused where a number would change on the way."""
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ShapeError(f"{name} must hold integers on one axis, had dtype {array.dtype}, shape {array.shape}")
+    if array.size and not np.iinfo(dtype).min <= int(array.min()) <= int(array.max()) <= np.iinfo(dtype).max:
+        raise RangeError(f"{name} must fit {np.dtype(dtype).name}, was {int(array.min())} to {int(array.max())}")
+    return np.ascontiguousarray(array, dtype)
+
+
+def mapping(name: str, values: Any) -> Mapping[Any, Any]:
+    """`values`, a mapping, or an error that names the argument."""
+    if not isinstance(values, Mapping):
+        raise RangeError(f"{name} must be a mapping from names, was {values!r}")
+    return values
 
 
 def choice(name: str, value: str, options: Sequence[str]) -> str:

@@ -143,7 +143,7 @@ cdef int book_order(book_t* book, int64_t row, int32_t column, double buy, doubl
 
 # A cash flow of every holder of a column: settle pays the position out, fund moves an amount per contract.  First a pass
 # that only looks, so that a balance out of range refuses the whole: returns the holders, or minus one less the row.
-# The settlement asset has its slot since the first trade, so this cannot run out of room.
+# The pass that writes looks no more.  The settlement asset has its slot since the first trade: this has room always.
 cdef int64_t book_flow(book_t* book, int32_t column, double value, int settled, int write) noexcept nogil:
     cdef int64_t row, holders = 0
     cdef int32_t at, cash
@@ -160,7 +160,7 @@ cdef int64_t book_flow(book_t* book, int32_t column, double value, int settled, 
         if settled and book.kind[column] != MC_OPTION:
             total -= view.entry[at]
         total += view.quantity[cash]
-        if not fabs(total) <= amount_max():
+        if not write and not fabs(total) <= amount_max():
             return -1 - row
         holders += 1
         if write:
@@ -478,16 +478,22 @@ cdef class Book:
         if code != MC_OK:
             self.fail(code, row, column)
 
-    cdef int64_t flow(self, int32_t column, double value, int settled) except -1:
-        cdef int64_t holders
-        with cython.critical_section(self), nogil:
-            holders = book_flow(&self.c, column, value, settled, 0)
-            if holders >= 0:
-                book_flow(&self.c, column, value, settled, 1)
+    cdef int64_t flow(self, list flows, int settled) except -1:
+        # (column, value) each: all are looked at before the first is written
+        cdef int64_t holders = 0, found
+        cdef int32_t column
+        cdef double value
+        with cython.critical_section(self):
+            for column, value in flows:
+                with nogil:
+                    found = book_flow(&self.c, column, value, settled, 0)
+                if found < 0:
+                    self.fail(MC_ERANGE, -1 - found, column)
+            for column, value in flows:
+                with nogil:
+                    holders += book_flow(&self.c, column, value, settled, 1)
                 if settled:
                     self.c.retired[column] = 1
-        if holders < 0:
-            self.fail(MC_ERANGE, -1 - holders, column)
         return holders
 
     def settle(self, int32_t column, double price):
@@ -496,23 +502,42 @@ cdef class Book:
         `price` is the settlement price of a future, the payoff per unit in the settlement asset of an option.  All or
         nothing: a balance that would leave its range refuses the whole.
         """
-        if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
-            self.fail(MC_ECOLUMN, -1, column)
-        cdef int code = price_allowed(&self.c, column, price)
-        if code != MC_OK:
-            raise_code(code, f"column {column}, price {price}")
-        return self.flow(column, unit_value(&self.c, column, price), 1)
+        return self.settle_all({column: price})
+
+    def settle_all(self, prices):
+        """Settle several columns, a mapping of column to price, all or none; returns the positions settled."""
+        cdef int32_t column
+        cdef double price
+        cdef int code
+        flows = []
+        for column, price in prices.items():
+            if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
+                self.fail(MC_ECOLUMN, -1, column)
+            code = price_allowed(&self.c, column, price)
+            if code != MC_OK:
+                raise_code(code, f"column {column}, price {price}")
+            flows.append((column, unit_value(&self.c, column, price)))
+        return self.flow(flows, 1)
 
     def fund(self, int32_t column, double amount):
         """Charge every long `amount` of the settlement asset per contract and pay it to every short; returns holders.
 
         All or nothing, as `settle`.
         """
-        if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
-            self.fail(MC_ECOLUMN, -1, column)
-        if not isfinite(amount):
-            raise_code(MC_EFINITE, f"column {column}, amount {amount}")
-        return self.flow(column, -amount, 0)
+        return self.fund_all({column: amount})
+
+    def fund_all(self, amounts):
+        """Fund several columns, a mapping of column to amount per contract, all or none; returns the holders."""
+        cdef int32_t column
+        cdef double amount
+        flows = []
+        for column, amount in amounts.items():
+            if not self.c.assets <= column < self.c.columns or self.c.retired[column]:
+                self.fail(MC_ECOLUMN, -1, column)
+            if not isfinite(amount):
+                raise_code(MC_EFINITE, f"column {column}, amount {amount}")
+            flows.append((column, -amount))
+        return self.flow(flows, 0)
 
     def holders(self, int32_t column):
         """Number of open rows that hold a position, balance or order in a column."""
