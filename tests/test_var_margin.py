@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_distance import CONTRACTS, NOW, account
+from test_distance import CONTRACTS, NOW, account, check_against_the_engine
 
 import margincore as mc
 from margincore.kernels.risk import tail_loss
@@ -377,3 +377,27 @@ def test_volatility_control_sets_the_level_of_the_filtered_scenarios():
 def test_clearing_presets_refuse_what_the_rule_does_not_allow(changes, words):
     with pytest.raises(mc.MarginError, match=words):
         mc.clearing_listed(**{"prices": history(), **changes})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1_000), st.sampled_from([0.9, 0.99]), st.booleans(), st.sampled_from([1.0, 0.5]),
+       st.sampled_from([0.0, 0.02]))
+def test_no_root_of_a_certified_price_is_missed(seed, level, weighted, gain_kept, floor_rate):
+    random = np.random.default_rng(seed)
+    table = np.expm1(0.08 * random.standard_t(4, (60, 2)))
+    base = mc.from_moves([f"day {at}" for at in range(60)], {"BTC": table[:, 0].copy(), "ETH": table[:, 1].copy()},
+                         volatility=[float(v) for v in random.choice([-0.1, 0.0, 0.3], 60)])
+    if weighted:
+        base = dataclasses.replace(base, probability=mc.age_weights(60, 0.95))
+    model = mc.VarMargin(base, measure=mc.ExpectedShortfall(level), gain_kept=gain_kept, floor_rate=floor_rate,
+                         stressed=mc.from_moves(["crash", "jump"], [-0.4, 0.5]), stressed_weight=0.25)
+    held = {item.symbol: float(q) for item, q in zip(OPTIONS, random.integers(-2, 3, len(OPTIONS)), strict=True)
+            if q and not item.inverse and item.underlying == "BTC"}
+    alice = account(model, {**held, "BTC-PERP": float(random.integers(-2, 3)) + 0.5},
+                    {"USDC": float(random.uniform(5e4, 1e6))})
+    answer = alice.liquidation_price("BTC")
+    if answer.move_down == 0.0:
+        assert alice.status is mc.Status.LIQUIDATION
+        return
+    assert answer.certified
+    check_against_the_engine(alice, answer, "BTC", samples=60)
