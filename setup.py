@@ -7,6 +7,7 @@ search path, so that a wider kernel *is* margincore.kernels.<name>: same name, s
 
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -65,8 +66,6 @@ VECTOR_KERNELS = {
     "formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised",
     "reval", "risk", "shortfall", "stage", "margin", "hot", "simulate",
 }
-# Headers that one kernel alone includes: a change rebuilds nothing else.
-OWN_HEADERS = {"simulate": ["src/random.h"]}
 LEVELS = {"": [], "v3": [], "v4": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":
     LEVELS = {
@@ -79,14 +78,19 @@ else:
     WIDER = []
 
 
+def own_headers(kernel):
+    """Headers of src/ that a kernel names itself: a change of one rebuilds no other kernel."""
+    named = re.findall(r'extern from "(\w+\.h)"', kernel.read_text()) if kernel.exists() else []
+    return sorted({f"src/{name}" for name in named if (ROOT / "src" / name).exists()})
+
+
 def extension(name, source, level=""):
     package = "margincore.kernels" + (f".{level}" if level else "")
     return Extension(
         f"{package}.{name}",
         [str(source)],
         include_dirs=[np.get_include(), "margincore/include", "src"],
-        depends=["margincore/include/margincore.h", "src/vmath.h", "src/tail.h", "src/lanes.h",
-                 *OWN_HEADERS.get(name, ())],
+        depends=["margincore/include/margincore.h", "src/vmath.h", *own_headers(ROOT / "src" / f"{name}.pyx")],
         define_macros=MACROS,
         extra_compile_args=CFLAGS + LEVELS[level],
         extra_link_args=LFLAGS,

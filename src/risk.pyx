@@ -381,6 +381,31 @@ def tail_loss(cnp.ndarray pnl not None, double level):
     return loss.upper, loss.lower, loss.interpolated, loss.shortfall
 
 
+def tail_pair(object pnl, double level, int column):
+    """Value at risk of convention `column` (0 to 2) and expected shortfall of one vector, NaN if a P&L is not finite.
+
+    None for anything but a contiguous float64 array of one axis and two or more values: the caller then converts.
+    """
+    cdef Py_ssize_t length
+    cdef tail_t tail
+    cdef loss_t loss
+    cdef double* scratch
+    if not cnp.PyArray_CheckExact(pnl):
+        return None
+    if cnp.PyArray_NDIM(pnl) != 1 or cnp.PyArray_TYPE(pnl) != cnp.NPY_DOUBLE or not cnp.PyArray_ISCARRAY_RO(pnl):
+        return None
+    length = cnp.PyArray_SIZE(pnl)
+    if length < 2 or not 0 <= column <= 2:
+        return None
+    tail = tail_of(level, scenario_count(length))
+    scratch = <double*>malloc(risk_scratch(<int>length) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError(f"no memory for {length} scenarios")
+    risk_losses(<const double*>cnp.PyArray_DATA(pnl), <int>length, &tail, scratch, &loss)
+    free(scratch)
+    return (&loss.upper)[column], loss.shortfall
+
+
 def tail_ranks(double level, Py_ssize_t scenarios):
     """Scenarios in the tail, and the ranks of the upper and of the lower value at risk, counted from the worst."""
     cdef tail_t tail = tail_of(level, scenario_count(scenarios))
@@ -446,6 +471,33 @@ def scenario_orders(cnp.ndarray pnl not None, int32_t[:, ::1] out not None, int3
     free(spare)
 
 
+def held_slots(cnp.ndarray quantity not None, int64_t[::1] start not None, int32_t[::1] instrument not None,
+               double[::1] amount not None):
+    """Entries other than zero of `quantity` (rows, instruments), row by row; NaN is one of them.
+
+    Fills `start` (rows + 1,) and the first ``start[rows]`` places of `instrument` and `amount`, which have one place for
+    each entry of `quantity` and one more.
+    """
+    if cnp.PyArray_NDIM(quantity) != 2:
+        raise ShapeError(f"quantity must have 2 axes, had {cnp.PyArray_NDIM(quantity)}")
+    cdef Py_ssize_t rows = quantity.shape[0], width = quantity.shape[1], row, column, held = 0
+    cdef double* values = filled(quantity, "quantity", rows * width)
+    cdef int32_t* places
+    cdef double* amounts
+    if start.shape[0] != rows + 1 or instrument.shape[0] <= rows * width or amount.shape[0] <= rows * width:
+        raise ShapeError(f"start must hold {rows + 1} values, instrument and amount more than {rows * width}")
+    places, amounts = &instrument[0], &amount[0]
+    with nogil:
+        for row in range(rows):
+            start[row] = held
+            for column in range(width):
+                places[held] = <int32_t>column
+                amounts[held] = values[column]
+                held += values[column] != 0.0
+            values += width
+        start[rows] = held
+
+
 def sparse_pnl(const int64_t[::1] start not None, const int32_t[::1] instrument not None,
                const double[::1] quantity not None, const double[:, ::1] risk not None, double[:, ::1] out not None):
     """Fill `out` (rows, scenarios) with the sum over the slots of a row, in slot order, of quantity times risk.
@@ -455,6 +507,7 @@ def sparse_pnl(const int64_t[::1] start not None, const int32_t[::1] instrument 
     cdef Py_ssize_t row, rows = out.shape[0], slots = instrument.shape[0], slot
     cdef Py_ssize_t scenarios = risk.shape[1], at, width
     cdef int32_t instruments = <int32_t>risk.shape[0]
+    cdef double* memory
     cdef double* block
     if start.shape[0] != rows + 1 or quantity.shape[0] != slots or out.shape[1] != scenarios:
         raise ShapeError("start must have rows + 1 values, quantity one per slot and out the scenarios of risk, had "
@@ -469,9 +522,11 @@ def sparse_pnl(const int64_t[::1] start not None, const int32_t[::1] instrument 
             raise RangeError(f"instrument must be in [0, {instruments}), was {instrument[slot]} at slot {slot}")
     if rows == 0 or scenarios == 0:
         return
-    block = <double*>malloc((256 * <size_t>instruments + 1) * sizeof(double))
-    if block == NULL:
+    memory = <double*>malloc((256 * <size_t>instruments + 8) * sizeof(double))
+    if memory == NULL:
         raise MemoryError(f"no memory for {instruments} instruments")
+    # On a cache line: a vector across two of them costs two reads.
+    block = <double*>((<size_t>memory + 63) & ~<size_t>63)
     with nogil:
         # A packed block of scenarios of every instrument stays in the second cache for all rows.
         for at in range(0, scenarios, 256):
@@ -482,4 +537,4 @@ def sparse_pnl(const int64_t[::1] start not None, const int32_t[::1] instrument 
                 slot = start[row]
                 mc_sparse_block(&instrument[slot], &quantity[slot], <int>(start[row + 1] - slot), block, 256, <int>width,
                                 &out[row, at])
-    free(block)
+    free(memory)

@@ -30,6 +30,7 @@ typedef __m256d mc_lanes;
 #define MC_SUB(a, b) _mm256_sub_pd(a, b)
 #define MC_MUL(a, b) _mm256_mul_pd(a, b)
 #define MC_SPREAD(a) _mm256_set1_pd(a)
+#define MC_BITS_LE(a, b) _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ))
 #elif defined(__SSE2__)
 #define MC_LANES 2
 typedef __m128d mc_lanes;
@@ -40,6 +41,7 @@ typedef __m128d mc_lanes;
 #define MC_SUB(a, b) _mm_sub_pd(a, b)
 #define MC_MUL(a, b) _mm_mul_pd(a, b)
 #define MC_SPREAD(a) _mm_set1_pd(a)
+#define MC_BITS_LE(a, b) _mm_movemask_pd(_mm_cmple_pd(a, b))
 #else
 #define MC_LANES 1
 typedef double mc_lanes;
@@ -106,16 +108,14 @@ static inline int mc_keep_below(const double *x, int n, double bound, double *ou
             kept += __builtin_popcount(b);
         }
     }
-#else
-    for (; i + 8 <= n; i += 8) {
-        int any = 0;
-        for (int k = 0; k < 8; k++)
-            any |= x[i + k] <= bound;
-        if (any)
-            for (int k = 0; k < 8; k++) {
-                out[kept] = x[i + k];
-                kept += x[i + k] <= bound;
-            }
+#elif defined(MC_BITS_LE)
+    const mc_lanes limit = MC_SPREAD(bound);
+    for (; i + 16 <= n; i += 16) {
+        unsigned bits = 0;
+        for (int k = 0; k < 16; k += MC_LANES)
+            bits |= (unsigned)MC_BITS_LE(MC_LOAD(x + i + k), limit) << k;
+        for (; bits; bits &= bits - 1)
+            out[kept++] = x[i + __builtin_ctz(bits)];
     }
 #endif
     for (; i < n; i++) {
@@ -125,18 +125,94 @@ static inline int mc_keep_below(const double *x, int n, double bound, double *ou
     return kept;
 }
 
+/* Counting of comparisons: mc_counts holds one 64-bit count per lane.  _LE and _LT add 1 where a <= v or a < v; _OWN is
+ * for the values of one vector among themselves: a < v, or a == v for the lanes behind `lane`, the one a comes from. */
+#if defined(__AVX512F__)
+#define MC_RANKED 8
+typedef __m512i mc_counts;
+typedef __m512d mc_ranked;
+#define MC_RANKED_LOAD(p) _mm512_loadu_pd(p)
+#define MC_COUNTS_NONE() _mm512_setzero_si512()
+#define MC_COUNTS_STORE(p, c) _mm512_storeu_si512(p, c)
+#define MC_COUNT_IF(c, m) _mm512_mask_add_epi64(c, m, c, _mm512_set1_epi64(1))
+#define MC_COUNT_LE(c, a, v) MC_COUNT_IF(c, _mm512_cmp_pd_mask(v, _mm512_set1_pd(a), _CMP_GE_OQ))
+#define MC_COUNT_LT(c, a, v) MC_COUNT_IF(c, _mm512_cmp_pd_mask(v, _mm512_set1_pd(a), _CMP_GT_OQ))
+#define MC_COUNT_OWN(c, a, v, lane) \
+    MC_COUNT_IF(c, _mm512_cmp_pd_mask(v, _mm512_set1_pd(a), _CMP_GT_OQ) | \
+                   (_mm512_cmp_pd_mask(v, _mm512_set1_pd(a), _CMP_EQ_OQ) & (__mmask8)(0xFEu << (lane))))
+#elif defined(__AVX2__)
+#define MC_RANKED 4
+typedef __m256i mc_counts;
+typedef __m256d mc_ranked;
+#define MC_RANKED_LOAD(p) _mm256_loadu_pd(p)
+#define MC_COUNTS_NONE() _mm256_setzero_si256()
+#define MC_COUNTS_STORE(p, c) _mm256_storeu_si256((__m256i *)(p), c)
+#define MC_COUNT_LE(c, a, v) _mm256_sub_epi64(c, _mm256_castpd_si256(_mm256_cmp_pd(v, _mm256_set1_pd(a), _CMP_GE_OQ)))
+#define MC_COUNT_LT(c, a, v) _mm256_sub_epi64(c, _mm256_castpd_si256(_mm256_cmp_pd(v, _mm256_set1_pd(a), _CMP_GT_OQ)))
+#define MC_COUNT_OWN(c, a, v, lane) \
+    _mm256_sub_epi64(MC_COUNT_LT(c, a, v), _mm256_and_si256( \
+        _mm256_castpd_si256(_mm256_cmp_pd(v, _mm256_set1_pd(a), _CMP_EQ_OQ)), \
+        _mm256_loadu_si256((const __m256i *)(mc_behind + 3 - (lane)))))
+#elif defined(__SSE2__)
+#define MC_RANKED 2
+typedef __m128i mc_counts;
+typedef __m128d mc_ranked;
+#define MC_RANKED_LOAD(p) _mm_loadu_pd(p)
+#define MC_COUNTS_NONE() _mm_setzero_si128()
+#define MC_COUNTS_STORE(p, c) _mm_storeu_si128((__m128i *)(p), c)
+#define MC_COUNT_LE(c, a, v) _mm_sub_epi64(c, _mm_castpd_si128(_mm_cmpge_pd(v, _mm_set1_pd(a))))
+#define MC_COUNT_LT(c, a, v) _mm_sub_epi64(c, _mm_castpd_si128(_mm_cmpgt_pd(v, _mm_set1_pd(a))))
+#define MC_COUNT_OWN(c, a, v, lane) \
+    _mm_sub_epi64(MC_COUNT_LT(c, a, v), _mm_and_si128( \
+        _mm_castpd_si128(_mm_cmpeq_pd(v, _mm_set1_pd(a))), _mm_loadu_si128((const __m128i *)(mc_behind + 3 - (lane)))))
+#else
+#define MC_RANKED 1
+typedef int64_t mc_counts;
+typedef double mc_ranked;
+#define MC_RANKED_LOAD(p) (*(p))
+#define MC_COUNTS_NONE() 0
+#define MC_COUNTS_STORE(p, c) (*(p) = (c))
+#define MC_COUNT_LE(c, a, v) ((c) + ((a) <= (v)))
+#define MC_COUNT_LT(c, a, v) ((c) + ((a) < (v)))
+#define MC_COUNT_OWN(c, a, v, lane) ((void)(lane), (c))
+#endif
+
+/* mc_behind[3 - lane + i] is all ones for i > lane. */
+static const int64_t mc_behind[8] = {0, 0, 0, 0, -1, -1, -1, -1};
+
 /* Copy the n values of x to `out` in rising order by counting, for each, what stands before it; equal values keep
- * their order.  Quadratic, without one branch: faster than a sort up to about 200 values. */
+ * their order.  Quadratic, without one branch on a value: faster than a sort up to a few hundred. */
 static inline void mc_rank_sort(const double *restrict x, int n, double *restrict out)
 {
-    for (int i = 0; i < n; i++) {
-        const double value = x[i];
-        long long before = 0;
+    int64_t before[MC_RANKED];
+    double part[MC_RANKED];
+    (void)mc_behind;
+    for (int i = 0; i < n; i += MC_RANKED) {
+        const int own = n - i < MC_RANKED ? n - i : MC_RANKED;
+        const double *from = x + i;
+        mc_counts count = MC_COUNTS_NONE();
+        mc_ranked value;
+        if (own < MC_RANKED) {  /* what fills up the last vector is ranked too, and dropped */
+            for (int k = 0; k < MC_RANKED; k++)
+                part[k] = x[i + (k < own ? k : 0)];
+            from = part;
+        }
+        value = MC_RANKED_LOAD(from);
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 8
+#endif
         for (int j = 0; j < i; j++)
-            before += x[j] <= value;
-        for (int j = i + 1; j < n; j++)
-            before += x[j] < value;
-        out[before] = value;
+            count = MC_COUNT_LE(count, x[j], value);
+        for (int j = 0; j < own; j++)
+            count = MC_COUNT_OWN(count, x[i + j], value, j);
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 8
+#endif
+        for (int j = i + own; j < n; j++)
+            count = MC_COUNT_LT(count, x[j], value);
+        MC_COUNTS_STORE(before, count);
+        for (int k = 0; k < own; k++)
+            out[before[k]] = from[k];
     }
 }
 

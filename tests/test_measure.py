@@ -124,6 +124,19 @@ def test_batch_is_one_by_one_with_a_code_per_row():
     assert scenario[4] == pnl[4].argmin() and scenario[7] == 3
 
 
+def test_tail_risk_takes_any_array_of_numbers():
+    pnl = np.random.default_rng(3).integers(-50, 50, 300)
+    expected = mc.tail_risk(pnl.astype(float), 0.95, convention="lower")
+    assert type(expected).__name__ == "TailRisk" and expected.value_at_risk == expected[0]
+    strided = np.repeat(pnl.astype(float), 2)[::2]
+    for same in (pnl, pnl.tolist(), pnl.astype(">f8"), pnl.astype(np.float32), strided):
+        assert mc.tail_risk(same, 0.95, convention="lower") == expected
+    with pytest.raises(NotFiniteError, match="was nan in scenario 1"):
+        mc.tail_risk([1.0, np.nan, 2.0], 0.95)
+    with pytest.raises(RangeError, match="convention must be one of upper, lower, interpolated, was 'nearest'"):
+        mc.tail_risk(pnl, 0.95, convention="nearest")
+
+
 def test_weighted_batches_of_the_spectral_measure_code_bad_rows():
     pnl = np.random.default_rng(2).standard_normal((4, 50))
     pnl[2, 1] = np.inf

@@ -208,3 +208,57 @@ def test_entry_points_check_type_shape_and_level():
             risk.tail_losses(rows, level, np.empty((2, 4)), code)
     with pytest.raises(ShapeError):
         risk.tail_loss(np.zeros(0), 0.9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 6), st.integers(0, 40), st.integers(0, 2**32))
+def test_held_slots_are_the_entries_other_than_zero(rows, width, seed):
+    rng = np.random.default_rng(seed)
+    quantity = rng.choice([0.0, -0.0, 1.5, -2.0, np.nan, np.inf], (rows, width))
+    start, column = np.full(rows + 1, -9), np.full(rows * width + 1, -9, np.int32)
+    amount = np.full(rows * width + 1, -9.0)
+    risk.held_slots(quantity, start, column, amount)
+    row, expected = np.nonzero(quantity != 0.0)
+    assert start.tolist() == [0, *np.cumsum(np.bincount(row, minlength=rows))]
+    assert column[:start[-1]].tolist() == expected.tolist()
+    assert np.array_equal(amount[:start[-1]], quantity[quantity != 0.0], equal_nan=True)
+
+
+def test_held_slots_checks_room_and_type():
+    ends, places, room = np.empty(3, np.int64), np.empty(7, np.int32), np.empty(7)
+    risk.held_slots(np.zeros((2, 3)), ends, places, room)
+    for bad in ((np.zeros(6), ends, places, room), (np.zeros((2, 3)), ends[:2], places, room),
+                (np.zeros((2, 3)), ends, places[:6], room), (np.zeros((2, 3)), ends, places, room[:6]),
+                (np.zeros((2, 3), np.float32), ends, places, room), (np.zeros((2, 6))[:, ::2], ends, places, room)):
+        with pytest.raises(ShapeError):
+            risk.held_slots(*bad)
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_tail_pair_is_a_choice_of_tail_loss(column):
+    pnl = np.random.default_rng(6).standard_t(3, 777)
+    found = risk.tail_loss(pnl, 0.97)
+    assert risk.tail_pair(pnl, 0.97, column) == (found[column], found[3])
+    pnl[5] = np.nan
+    assert np.isnan(risk.tail_pair(pnl, 0.97, column)).all()
+
+
+@pytest.mark.parametrize("pnl", [[1.0, 2.0], np.arange(4), np.zeros((2, 2)), np.zeros(4)[::2], np.zeros(1),
+                                 np.zeros(4, ">f8"), np.zeros(4, np.float32)], ids=str)
+def test_tail_pair_leaves_what_must_be_converted(pnl):
+    assert risk.tail_pair(pnl, 0.9, 0) is None
+    assert risk.tail_pair(np.zeros(4), 0.9, 3) is None
+    with pytest.raises(RangeError, match="level"):
+        risk.tail_pair(np.zeros(4), 1.0, 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 160])
+def test_ranking_by_counting_with_ties_at_every_size(n):
+    """All values asked for, so that the spectral sum sees the whole ranking."""
+    rng = np.random.default_rng(n)
+    for values in (rng.integers(-3, 3, n) * 1.0, rng.standard_normal(n), np.zeros(n), -1.0 * np.arange(n)):
+        for place in (0, n // 2, n - 1):
+            weight, out = np.zeros(n), np.empty(1)
+            weight[place] = 1.0
+            risk.spectral_losses(values.reshape(1, -1), weight, out)
+            assert out[0] == -np.sort(values)[place]
