@@ -28,12 +28,14 @@ def _quoted_smile(contracts: Contracts, columns: MarketColumns, rows: npt.NDArra
 
 
 def _read(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp], strikes: Floats) -> Floats:
-    surface = columns.surfaces[contracts.underlying[rows[0]]]
+    """Smile of one underlying at strikes (rows, strikes), in one question: histories have thousands of moves."""
+    surface, expiries = columns.surfaces[contracts.underlying[rows[0]]], contracts.expiry_ns[rows]
     if surface is not None:
-        return np.asarray(surface.vol(strikes, contracts.expiry_ns[rows]), np.float64)
-    read = np.empty(rows.size)
-    for expiry in np.unique(contracts.expiry_ns[rows]):
-        same = contracts.expiry_ns[rows] == expiry
+        found = surface.vol(strikes.ravel(), np.repeat(expiries, strikes.shape[1]))
+        return np.asarray(found, np.float64).reshape(strikes.shape)
+    read = np.empty(strikes.shape)
+    for expiry in np.unique(expiries):
+        same = expiries == expiry
         read[same] = _quoted_smile(contracts, columns, rows[same], strikes[same])
     return read
 
@@ -59,23 +61,12 @@ def sticky_moneyness(contracts: Contracts, columns: MarketColumns, rows: npt.NDA
     float64 array, shape (rows, moves)
         NaN where the smile is not known or not positive.
     """
-    strike = contracts.strike[rows]
+    strike, steps = contracts.strike[rows, None], np.asarray(moves, np.float64)
     now = _read(contracts, columns, rows, strike)
     now = np.where(now > 0.0, now, np.nan)
-    surface = columns.surfaces[contracts.underlying[rows[0]]]
-    if surface is not None:  # one question for all moves: histories have thousands
-        steps = np.asarray(moves, np.float64)
-        strikes = (strike[:, None] / (1.0 + steps)).ravel()
-        after = np.asarray(surface.vol(strikes, np.repeat(contracts.expiry_ns[rows], steps.size)), np.float64)
-        sigma = columns.sigma[rows, None]
-        return np.where(steps == 0.0, sigma, sigma * (after.reshape(rows.size, -1) / now[:, None]))
-    result = np.empty((rows.size, len(moves)))
-    read: dict[float, Floats] = {0.0: columns.sigma[rows]}
-    for at, move in enumerate(moves):
-        if move not in read:
-            read[move] = columns.sigma[rows] * (_read(contracts, columns, rows, strike / (1.0 + move)) / now)
-        result[:, at] = read[move]
-    return result
+    sigma = columns.sigma[rows, None]
+    after = _read(contracts, columns, rows, strike / (1.0 + steps))
+    return np.where(steps == 0.0, sigma, sigma * (after / now))
 
 
 def _option_rows(contracts: Contracts, underlying: int) -> npt.NDArray[np.intp]:

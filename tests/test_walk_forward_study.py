@@ -48,3 +48,13 @@ def test_real_coins():
     # Realised variance of the day agrees with its squared return on average.
     ratio = history.realised_variance.mean(axis=0) / (history.returns**2).mean(axis=0)
     assert ((ratio > 0.6) & (ratio < 2.5)).all()
+
+
+def test_option_books_without_data(tmp_path):
+    script = ROOT / "examples" / "walk_forward_options.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path), "--days", "12"], capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert "MADE UP" in done.stdout and "8 books, 12 days" in done.stdout
+    assert all(method in done.stdout for method in ("historical", "filtered", "monte_carlo"))
+    short = next(line for line in done.stdout.splitlines() if line.strip().startswith("short straddle"))
+    assert 0.005 < float(short.split("mean margin ")[1].split(",")[0]) < 0.2

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from margincore.errors import MarginError, NotConvergedError, RangeError, ShapeError
+from margincore.laws import NormalLaw, StudentLaw
 from margincore.measure import checked_level
+from margincore.simulation import Philox, simulate
 from margincore.tail import portfolio_pnl, tail_risks
 from margincore.units import Floats, choice, floats, integer
 from margincore.validation.law import Law, law_tail, moment_law
@@ -314,11 +316,10 @@ def _monte_carlo(setup: _Setup, block: _Block, number: int) -> Floats:
     for asset, law in enumerate(block.laws):
         shock[asset] = law.draw(generator, (setup.paths,))
     if assets > 1:
-        half = generator.standard_normal((setup.paths // 2, assets)) @ _root(_correlation(setup, block)).T
-        joint = np.concatenate([half, -half])
         degrees = _degrees(block.laws)
-        if np.isfinite(degrees):
-            joint /= np.tile(np.sqrt(generator.chisquare(degrees, len(half)) / degrees), 2)[:, None]
+        correlation = _correlation(setup, block)
+        joint = simulate(StudentLaw(correlation, degrees) if np.isfinite(degrees) else NormalLaw(correlation),
+                         setup.paths, source=Philox(setup.seed, number << 20 | block.first), antithetic=True)
         shock.sort(axis=1)
         for asset in range(assets):
             shock[asset] = shock[asset, np.argsort(np.argsort(joint[:, asset]))]
@@ -358,11 +359,3 @@ def _degrees(laws: tuple[Law, ...]) -> float:
 def _correlation(setup: _Setup, block: _Block) -> Floats:
     shock = block.shock[:setup.window]
     return np.atleast_2d(np.corrcoef(shock, rowvar=False))
-
-
-def _root(matrix: Floats) -> Floats:
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
-
-
-
