@@ -10,6 +10,7 @@ charges keep the bound of the excess concave, so it is least at the ends of the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,7 +180,7 @@ class _Search:
         if self.only_credit:
             return
         self.copies = Copies(plan, columns, holding, moving, smile)
-        self.ratio = sum(stage.parameters[0] for stage in plan.stages if stage.code in LOSS_STAGES)
+        self.ratio = math.fsum(stage.parameters[0] for stage in plan.stages if stage.code in LOSS_STAGES)
         self.shocked = self._shocked_moves(plan)
         self.balances = float(np.abs(holding.quantity[held & (holding.instrument < cash)] * columns.spot[
             holding.instrument[held & (holding.instrument < cash)]]).sum())

@@ -36,7 +36,7 @@ class MarginReport:
     equity : float
         Balances and unrealised profit after haircuts.
     initial, maintenance : float
-        The sums of `parts`, in their order.
+        `parts` added one by one in their order, to the bit (not by `sum`, which compensates from Python 3.12 on).
     status : Status
     parts : tuple of Part
     sets : tuple of SetLoss

@@ -99,7 +99,9 @@ def test_a_capsule_keeps_its_book_alive():
 
 
 def test_numba_reaches_the_functions_by_address():
-    pytest.importorskip("numba", reason="numba is an optional oracle")
+    pytest.importorskip("numba", reason="numba is not installed")
+    if "asan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("numba's compiler is not run under the address sanitizer")
     from numba import njit
     from numba.extending import get_cython_function_address
 
@@ -114,5 +116,8 @@ def test_numba_reaches_the_functions_by_address():
         return total
 
     strikes = np.linspace(80.0, 120.0, 5)
-    assert strip(strikes) == sum(black76(100.0, k, 0.5, 0.6, 1) for k in strikes)
+    total = 0.0                     # not the built-in sum, which rounds otherwise from Python 3.12 on
+    for strike in strikes:
+        total += black76(100.0, strike, 0.5, 0.6, 1)
+    assert strip(strikes) == total
     assert black76(100.0, 100.0, 0.5, 0.6, 1) == pytest.approx(100.0 * math.erf(0.15), rel=1e-13)

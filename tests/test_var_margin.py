@@ -167,7 +167,9 @@ def test_reports_add_up_bit_for_bit(name, quantities, weighted, seed):
     engine = engine_of(MODELS[name](scenarios))
     report = engine.margin(mc.Portfolio({f"{n}-PERP": q / 7.0 for n, q in zip(NAMES, quantities, strict=True)},
                                         {"USDC": 1e6}))
-    total = sum(item.loss for item in report.sets)
+    total = 0.0
+    for item in report.sets:
+        total += item.loss
     assert report.parts[0].maintenance == total
     for item in report.sets:
         added = 0.0

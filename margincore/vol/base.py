@@ -222,8 +222,8 @@ class VolatilityModel(ABC):
             a = [recursion.first_share * level[0], *a[:-1]]
             b = [(1.0 - recursion.first_share) * level[0], *b[:-1]]
             terms = zip((recursion.first, recursion.second, recursion.beta), (a, b, level), strict=True)
-            following = recursion.omega + sum(
-                weight * lag for row, values in terms for weight, lag in zip(row, values, strict=False))
+            following = math.fsum([recursion.omega, *(
+                weight * lag for row, values in terms for weight, lag in zip(row, values, strict=False))])
             level = [following, *level[:-1]]
             path[step] = following
         return path

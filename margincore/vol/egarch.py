@@ -119,7 +119,8 @@ class Egarch(VolatilityModel):
         for lag in range(count):
             own = (recursion.first[lag], recursion.second[lag]) if lag < len(recursion.first) else (0.0, 0.0)
             known = list(zip(recursion.beta, reversed(past), strict=False))
-            past.append((own[0] + sum(b * x[0] for b, x in known), own[1] + sum(b * x[1] for b, x in known)))
+            past.append((math.fsum([own[0], *(b * x[0] for b, x in known)]),
+                         math.fsum([own[1], *(b * x[1] for b, x in known)])))
             recent = past[-max(len(recursion.beta), 1):]
             if lag >= len(recursion.first) and max(abs(x) for pair in recent for x in pair) < 1e-18:
                 break
@@ -141,8 +142,8 @@ class Egarch(VolatilityModel):
         for step in range(1, steps):
             a, b = [0.0, *a[:-1]], [0.0, *b[:-1]]  # coming shocks enter by their exponential moments
             terms = zip((recursion.first, recursion.second, recursion.beta), (a, b, level), strict=True)
-            following = recursion.omega + sum(
-                weight * lag for row, values in terms for weight, lag in zip(row, values, strict=False))
+            following = math.fsum([recursion.omega, *(
+                weight * lag for row, values in terms for weight, lag in zip(row, values, strict=False))])
             level = [following, *level[:-1]]
             moments += _log_moment(*responses[step - 1]) if step <= len(responses) else 0.0
             path[step] = math.exp(following + moments)

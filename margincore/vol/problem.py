@@ -95,8 +95,8 @@ class Problem:
         if self.spec.family in ("garch", "gjr"):
             weights = {name: value for name, value in zip(names, values, strict=True)
                        if name.startswith(("alpha", "beta"))}
-            falls = sum(value for name, value in zip(names, values, strict=True) if name.startswith("gamma"))
-            if sum(weights.values()) + self.low_share * falls >= PERSISTENCE_MOST - 1e-9:
+            falls = math.fsum(value for name, value in zip(names, values, strict=True) if name.startswith("gamma"))
+            if math.fsum(weights.values()) + self.low_share * falls >= PERSISTENCE_MOST - 1e-9:
                 found.append(max(weights, key=weights.__getitem__))
         return tuple(dict.fromkeys(found))
 
