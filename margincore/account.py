@@ -11,7 +11,7 @@ from margincore.distance import LiquidationPrice, liquidation_prices
 from margincore.errors import MarginError, MissingDataError, RangeError, StaleAccount
 from margincore.kernels.hot import HotRow
 from margincore.portfolio import Portfolio
-from margincore.report import MarginReport, WhatIf, leg_arrays
+from margincore.report import Leg, MarginReport, WhatIf, leg_arrays
 from margincore.units import Side, Status, number
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Account:
         held = self.engine.book.quantity(row, column)
         if not amount <= held:
             raise RangeError(f"amount must be at most the balance of {held!r} {asset}, was {amount!r}")
-        status = self._after([(column, -amount, 1.0)]).status
+        status = self._after([(column, -amount, 1.0, 0.0)]).status
         if status is not Status.HEALTHY and not self._only_credit():
             raise RangeError(f"amount must leave the account HEALTHY, {amount!r} {asset} would leave it {status.name}")
         return row, column, -amount
@@ -153,7 +153,7 @@ class Account:
         if price == 0.0:
             raise RangeError(f"price must be above 0 for {symbol!r}, was {price!r}")
         bought, paid = engine.contracts.asset_column(item.underlying), engine.contracts.asset_column(item.settle)
-        self._after([(bought, quantity, 1.0), (paid, -quantity * price - fee, 1.0)])
+        self._after([(bought, quantity, 1.0, 0.0), (paid, -quantity * price - fee, 1.0, 0.0)])
         engine.book.deposit(row, bought, quantity)
         engine.book.deposit(row, paid, -quantity * price - fee)
 
@@ -240,9 +240,7 @@ class Account:
             if quantity is not None or price is not None or fee != 0.0:
                 raise RangeError("quantity, price and fee must be inside the orders when several are given")
             orders = _orders(symbol)
-        legs = [leg for order in orders for leg in self._legs(*order)]
-        if fee != 0.0:
-            legs.append((self._settle_of(orders[0][0]), -number("fee", fee), 1.0))
+        legs = [leg for order in orders for leg in self._legs(*order, number("fee", fee))]
         equity, initial, maintenance, status = self.engine.book.check(row)
         after = self._after(legs)
         return WhatIf((equity, initial, maintenance), after.figures, Status(status), after.status)
@@ -315,10 +313,7 @@ class Account:
 
     # ---- inside
 
-    def _settle_of(self, symbol: str) -> int:
-        return self.engine.contracts.asset_column(self.engine.tradable(symbol).settle)
-
-    def _legs(self, symbol: str, quantity: float, price: float | None) -> list[tuple[int, float, float]]:
+    def _legs(self, symbol: str, quantity: float, price: float | None, fee: float) -> list[Leg]:
         item = self.engine.tradable(symbol)
         self.engine.check_isolated(self.row, symbol)
         quantity = number("quantity", quantity)
@@ -327,12 +322,13 @@ class Account:
             raise RangeError("quantity must not be zero, was 0.0")
         if isinstance(item, Spot):
             contracts = self.engine.contracts
-            return [(contracts.asset_column(item.underlying), quantity, 1.0),
-                    (contracts.asset_column(item.settle), -quantity * price, 1.0)]
-        return [(self.engine.contracts.column[symbol], quantity, price)]
+            return [(contracts.asset_column(item.underlying), quantity, 1.0, 0.0),
+                    (contracts.asset_column(item.settle), -quantity * price - fee, 1.0, 0.0)]
+        return [(self.engine.contracts.column[symbol], quantity, price, fee)]
 
-    def _after(self, legs: list[tuple[int, float, float]]) -> _Figures:
-        equity, initial, maintenance, status, _ = self.engine.book.what_if_many(self.row, *leg_arrays(legs), True)
+    def _after(self, legs: list[Leg]) -> _Figures:
+        book = self.engine.book
+        equity, initial, maintenance, status, _ = book.what_if_many(self.row, *leg_arrays(legs), bounded=True)
         return _Figures((equity, initial, maintenance), Status(status))
 
 

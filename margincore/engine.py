@@ -19,7 +19,7 @@ from margincore.kernels.margin import MarginBook
 from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
 from margincore.portfolio import Portfolio
-from margincore.report import MarginReport, leg_arrays, margin_table, parts_of, set_losses
+from margincore.report import Leg, MarginReport, leg_arrays, margin_table, parts_of, set_losses
 from margincore.units import Status, floats, indices, integer, mapping, number
 
 
@@ -135,7 +135,7 @@ class Engine:
         legs = self._legs(portfolio)
         account = self.open(name)
         try:
-            self.book.what_if_many(account.row, *leg_arrays(legs), True)
+            self.book.what_if_many(account.row, *leg_arrays(legs), bounded=True)
         except BaseException:
             account.close()
             raise
@@ -259,20 +259,20 @@ class Engine:
             mask |= table.status == Status.UNKNOWN
         return self.accounts(mask)
 
-    def report(self, row: int, legs: list[tuple[int, float, float]]) -> MarginReport:
-        """Report of a row after trades and deposits ``(column, quantity, price)``; nothing is written."""
+    def report(self, row: int, legs: list[Leg]) -> MarginReport:
+        """Report of a row after trades and deposits ``(column, quantity, price, fee)``; nothing is written."""
         arrays, book = leg_arrays(legs), self.book
         equity, initial, maintenance, status, amounts = book.what_if_many(row, *arrays)
-        instrument, exposure, asset_equity = book.explain(row, *arrays)
+        instrument, exposure, asset_equity = book.explain(row, *arrays[:3])
         assets = {name: float(x) for name, x in zip(self.contracts.assets, asset_equity, strict=True) if x != 0.0}
         return MarginReport(equity, initial, maintenance, Status(status),
                             parts_of(book.stages, amounts, initial, maintenance),
                             set_losses(book, self.plan, instrument.tolist(), exposure.tolist()), assets)
 
-    def _legs(self, portfolio: Portfolio) -> list[tuple[int, float, float]]:
+    def _legs(self, portfolio: Portfolio) -> list[Leg]:
         if not isinstance(portfolio, Portfolio):
             raise RangeError(f"portfolio must be a Portfolio, was {portfolio!r}")
-        legs = [(self.contracts.asset_column(asset), x, 1.0) for asset, x in portfolio.balances.items()]
+        legs = [(self.contracts.asset_column(asset), x, 1.0, 0.0) for asset, x in portfolio.balances.items()]
         for symbol, quantity in portfolio.positions.items():
             item = self.tradable(symbol)
             if quantity == 0.0:
@@ -285,7 +285,7 @@ class Engine:
                 mark = math.nan if self.columns is None else float(self.columns.mark[column])
                 price = portfolio.entry.get(symbol, mark)
                 price = price if math.isfinite(price) else 1.0      # the account is UNKNOWN whatever the entry
-            legs.append((column, quantity, price))
+            legs.append((column, quantity, price, 0.0))
         return legs
 
     # ---- events

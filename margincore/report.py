@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,11 @@ from margincore.attribution import SetLoss, set_losses
 from margincore.kernels.margin import MarginBook
 from margincore.units import Floats, Status
 
-__all__ = ["MarginReport", "MarginTable", "Part", "SetLoss", "WhatIf", "leg_arrays", "margin_table", "parts_of",
+__all__ = ["MarginReport", "MarginTable", "Part", "Leg", "SetLoss", "WhatIf", "leg_arrays", "margin_table", "parts_of",
            "set_losses"]
+
+
+Leg: TypeAlias = tuple[int, float, float, float]  # column, quantity, price, fee
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +186,11 @@ def margin_table(book: MarginBook, rows: npt.NDArray[np.int64], threads: int) ->
     return MarginTable(rows, equity[rows], initial[rows], maintenance[rows], status[rows])
 
 
-def leg_arrays(legs: Sequence[tuple[int, float, float]]) -> tuple[npt.NDArray[np.int32], Floats, Floats]:
-    """Trades and deposits ``(column, quantity, price)`` as the arrays that the margin kernel takes."""
-    column, quantity, price = ([leg[k] for leg in legs] for k in range(3))
-    return np.array(column, np.int32), np.array(quantity, np.float64), np.array(price, np.float64)
+def leg_arrays(legs: Sequence[Leg]) -> tuple[npt.NDArray[np.int32], Floats, Floats, Floats]:
+    """Trades and deposits as the arrays that the margin kernel takes."""
+    column, *rest = ([leg[k] for leg in legs] for k in range(4))
+    quantity, price, fee = (np.array(values, np.float64) for values in rest)
+    return np.array(column, np.int32), quantity, price, fee
 
 
 def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]], initial: float,

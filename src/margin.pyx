@@ -416,7 +416,7 @@ cdef class MarginBook(Book):
             self.fail(code, row, column)
         return result.status
 
-    cdef int imagine(self, int64_t row, column, quantity, price, int bounded, scratch_t* scratch,
+    cdef int imagine(self, int64_t row, column, quantity, price, fee, int bounded, scratch_t* scratch,
                      mc_row* copy) except -1:
         # a copy of a row after trades and deposits; with `bounded`, those that the book has room for
         cdef mc_row view
@@ -425,13 +425,14 @@ cdef class MarginBook(Book):
         cdef const int32_t* c = <const int32_t*>book_array(column, "column", np.int32, trades)
         cdef const double* q = <const double*>book_array(quantity, "quantity", np.float64, trades)
         cdef const double* p = <const double*>book_array(price, "price", np.float64, trades)
+        cdef const double* f = NULL if fee is None else <const double*>book_array(fee, "fee", np.float64, trades)
         cdef int code = book_view(&self.c, row, &view)
         if code != MC_OK:
             self.fail(code, row, -1)
         row_copy(&view, scratch, copy)
         most = view.count
         for i in range(trades):
-            code = apply(&self.c, copy, c[i], q[i], p[i], 0.0)
+            code = apply(&self.c, copy, c[i], q[i], p[i], 0.0 if f == NULL else f[i])
             if code != MC_OK:
                 self.fail(code, row, c[i])
             most = copy.count if copy.count > most else most
@@ -440,17 +441,18 @@ cdef class MarginBook(Book):
                                 f"wants {most - view.count} more")
         return 0
 
-    def what_if_many(self, int64_t row, column, quantity, price, bint bounded=False):
+    def what_if_many(self, int64_t row, column, quantity, price, fee=None, bint bounded=False):
         """Equity, initial, maintenance, status, and (maintenance, initial, orders) per stage after several trades.
 
-        column int32, quantity and price float64, shape (trades,).  A cash column takes a deposit of `quantity`.
+        column int32, quantity, price and, where trades have one, fee float64, shape (trades,).  A cash column takes a
+        deposit of `quantity`.
         Nothing is written.  With `bounded`, trades for which the book has no room are refused, as they would be.
         """
         cdef mc_row copy
         cdef scratch_t scratch
         cdef mc_amount parts[STAGES_MAX]
         cdef mc_result result
-        self.imagine(row, column, quantity, price, bounded, &scratch, &copy)
+        self.imagine(row, column, quantity, price, fee, bounded, &scratch, &copy)
         margin_row(&self.e, &copy, &result, parts)
         amounts = tuple((parts[k].maintenance, parts[k].initial, parts[k].orders) for k in range(self.e.plan.stages))
         return result.equity, result.initial, result.maintenance, result.status, amounts
@@ -525,7 +527,7 @@ cdef class MarginBook(Book):
         cdef int32_t slot[ROW_SLOTS_MAX + 1]
         cdef int32_t slots
         cdef cnp.ndarray equity = np.zeros(self.c.assets)
-        self.imagine(row, column, quantity, price, 0, &scratch, &copy)
+        self.imagine(row, column, quantity, price, None, 0, &scratch, &copy)
         row_equity(&copy, &self.e.market, <double*>cnp.PyArray_DATA(equity))
         copy.asset_equity = <double*>cnp.PyArray_DATA(equity)
         slots = row_scanned(&copy, &self.e.market, slot, held)

@@ -188,6 +188,22 @@ def test_without_room_no_question_allows_what_a_trade_is_refused(symbol):
     assert state(account.engine) == before
 
 
+@pytest.mark.parametrize("symbol", ["P", "O", "I", "BTC/USDC"])
+def test_a_fee_costs_the_same_to_the_bit_in_question_and_trade(symbol):
+    generator = np.random.default_rng(7)
+    account = opened()
+    account.deposit("BTC", 1.0 / 3.0)
+    for quantity, off, fee in generator.normal(0.0, 0.3, (200, 3)):
+        price = PRICES[symbol] * (1.0 + 0.01 * off)
+        asked = account.what_if(symbol, quantity, price=price, fee=fee)
+        allowed = account.can_trade(symbol, quantity, price=price, fee=fee)
+        account.trade(symbol, quantity, price=price, fee=fee)
+        then = account.margin()
+        assert (asked.equity, asked.initial, asked.maintenance, asked.status) == (
+            then.equity, then.initial, then.maintenance, then.status)
+        assert allowed == asked.allowed == (then.status is mc.Status.HEALTHY)
+
+
 def test_an_account_without_room_for_its_portfolio_is_not_opened():
     made = engine(accounts=2, positions=2)
     held = mc.Portfolio(dict.fromkeys(("P", "E", "I", "O", "F"), 1.0), {"USDC": 1e6, "ETH": 1.0})

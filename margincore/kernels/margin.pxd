@@ -32,6 +32,6 @@ cdef int margin_what_if(const engine_t* engine, int64_t row, int32_t column, dou
 cdef class MarginBook(Book):
     cdef engine_t e
     cdef Plan plan
-    cdef int imagine(self, int64_t row, column, quantity, price, int bounded, scratch_t* scratch,
+    cdef int imagine(self, int64_t row, column, quantity, price, fee, int bounded, scratch_t* scratch,
                      mc_row* copy) except -1
     cdef int check_rows_exist(self, int64_t first, int64_t last) except -1

@@ -33,6 +33,7 @@ class MarginBook(Book):
         column: npt.NDArray[np.int32],
         quantity: npt.NDArray[np.float64],
         price: npt.NDArray[np.float64],
+        fee: npt.NDArray[np.float64] | None = None,
         bounded: bool = False,
     ) -> tuple[float, float, float, int, tuple[tuple[float, float, float], ...]]: ...
     def breached_range(self, first: int, last: int, status: npt.NDArray[np.uint8]) -> None: ...
