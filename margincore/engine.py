@@ -16,6 +16,7 @@ from margincore.contracts import Contract, Contracts, Future, Option, Spot
 from margincore.errors import CapacityError, MissingDataError, RangeError, ShapeError, UnknownInstrument
 from margincore.events import funding_amount, settlements
 from margincore.kernels.margin import MarginBook
+from margincore.kernels.stage import Plan
 from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
 from margincore.portfolio import Portfolio
@@ -49,8 +50,6 @@ class Engine:
                  positions: int = 16, age_max_ns: int | None = None) -> None:
         if not isinstance(contracts, Contracts):
             raise RangeError(f"contracts must be Contracts, was {contracts!r}")
-        if not callable(getattr(model, "resolve", None)):
-            raise RangeError(f"model must have resolve(contracts), was {model!r}")
         accounts = integer("accounts", accounts, least=1, most=10**9)
         positions = integer("positions", positions, least=2, most=1_000)
         self.age_max_ns = None if age_max_ns is None else integer("age_max_ns", age_max_ns, least=0)
@@ -59,7 +58,7 @@ class Engine:
         self.base = base
         self.contracts = contracts
         self.model = model
-        self.plan: MarginPlan = model.resolve(contracts)
+        self.plan = _resolved(model, contracts)
         first = min(4, positions)
         try:
             self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *_table(self.plan))
@@ -344,6 +343,17 @@ class Engine:
         self.settled = set()
         self._list()
 
+    def set_model(self, model: MarginModel) -> None:
+        """Margin every account by another model, or the same one with volatilities of today; the last market holds."""
+        plan = _resolved(model, self.contracts)
+        Plan(len(self.contracts), len(self.contracts.assets), plan.stages)       # refuses before anything is written
+        tick = None if self.columns is None else plan.tick(self.columns)
+        self.book.remap(np.arange(len(self.contracts), dtype=np.int32), *_table(plan))
+        self.book.set_plan(plan.stages)
+        self.model, self.plan = model, plan
+        if tick is not None:
+            self.book.set_market(*tick)
+
     # ---- inside
 
     def _list(self) -> None:
@@ -374,6 +384,12 @@ class Engine:
         """Refuse what an isolated account must not trade."""
         if self.isolated_rows.get(row, symbol) != symbol:
             raise RangeError(f"symbol must be {self.isolated_rows[row]!r} in this isolated account, was {symbol!r}")
+
+
+def _resolved(model: MarginModel, contracts: Contracts) -> MarginPlan:
+    if not callable(getattr(model, "resolve", None)):
+        raise RangeError(f"model must have resolve(contracts), was {model!r}")
+    return model.resolve(contracts)
 
 
 def _table(plan: MarginPlan) -> tuple[Any, ...]:

@@ -403,3 +403,36 @@ def test_no_root_of_a_certified_price_is_missed(seed, level, weighted, gain_kept
         return
     assert answer.certified
     check_against_the_engine(alice, answer, "BTC", samples=60)
+
+
+# ---- another model for the same accounts ----------------------------------------------------------------------------
+
+def test_a_model_is_replaced_under_open_accounts():
+    scenarios, measure = moves(), mc.ExpectedShortfall(0.975)
+    calm = mc.VarMargin(scenarios, measure=measure)
+    engine = engine_of(calm)
+    alice = engine.open_with("alice", mc.Portfolio({"SOL-PERP": -2.0, "BTC-PERP": 1.0}, {"USDC": 30.0}))
+    alice.set_orders("ETH-PERP", buy=1.0)
+    hot, before = alice.hot(), alice.margin()
+    for model in (dataclasses.replace(calm, volatility_scale={"BTC": 2.0, "*": 1.5}),
+                  dataclasses.replace(calm, offset_sets=[("SOL", "BTC")]),
+                  mc.ScenarioMargin(mc.grid(spot=[-0.1, 0.1]))):
+        engine.set_model(model)
+        other = engine_of(model).open_with("bob", alice.portfolio)
+        other.set_orders("ETH-PERP", buy=1.0)
+        assert alice.margin() == other.margin() and engine.model is model
+        assert engine.margin().maintenance[0] == other.margin().maintenance
+        assert alice.orders() == {"ETH-PERP": (1.0, 0.0)}
+        column = engine.contracts.column["BTC-PERP"]
+        for lots in (0.5, -4.0, 20.0):
+            assert hot.what_if(column, lots, 100.0) == engine.book.what_if(alice.row, column, lots, 100.0)
+    engine.set_model(calm)
+    assert alice.margin() == before
+    for bad, error in ((mc.VarMargin(mc.from_moves(["a", "b"], {"BTC": [0.1, 0.2]})), mc.errors.MissingDataError),
+                       (None, mc.errors.RangeError)):
+        with pytest.raises(error):
+            engine.set_model(bad)
+        assert alice.margin() == before and engine.model is calm
+    fresh = mc.Engine(LINEAR, calm)
+    fresh.set_model(mc.VarMargin(moves(20)))
+    assert fresh.market is None
