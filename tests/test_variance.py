@@ -101,6 +101,47 @@ def test_stream_chunks_panel_and_reload_give_the_same_bits(form, lags):
         assert tick == whole and tick.count == n and panel.variance[s] == whole.variance
 
 
+@pytest.mark.parametrize("first, second, beta", [(0.08, 0.08, 0.9), (0.03, 0.13, 0.9), (0.5, 0.5, 0.2),
+                                                 (0.05, 0.05, 0.95)])
+@pytest.mark.parametrize("shape", ["noise", "still", "one jump", "quiet then wild"])
+def test_a_long_series_has_the_bits_of_its_ticks(first, second, beta, shape):
+    # Long series run in parts from guessed starts: whatever the guesses meet, or never meet, must not be seen.
+    values = series("square", 70_001, seed=3)
+    if shape == "still":
+        values[:] = 0.0
+    elif shape == "one jump":
+        values[:] = 1e-9
+        values[40_000] = 5.0
+    elif shape == "quiet then wild":
+        values[:50_000] *= 1e-140
+    omega = 0.0 if shape in ("still", "quiet then wild") else 2e-6
+    state = VarianceState.begin(mean=0.0, omega=omega, first=(first,), second=(second,), beta=(beta,),
+                                start_variance=1e-4, first_share=0.5)
+    if shape == "still" or (shape == "quiet then wild" and beta < 0.9):
+        state = VarianceState.begin(mean=0.0, omega=1e-300, first=(first,), second=(second,), beta=(beta,),
+                                    start_variance=1e-4, first_share=0.5)
+    ticked, chunked = state.copy(), state.copy()
+    path, parts = np.empty_like(values), np.empty_like(values)
+    state.extend(values, path)
+    for begins in range(0, values.size, 1_000):
+        chunked.extend(values[begins:begins + 1_000].copy(), parts[begins:begins + 1_000])
+    assert path.tobytes() == parts.tobytes()
+    assert state == chunked
+    assert path[:2_000].tolist() == [ticked.update(value) for value in values[:2_000]]
+
+
+@pytest.mark.parametrize("at", [0, 20_000, 69_999])
+def test_a_long_series_with_one_bad_return_changes_nothing(at):
+    values = series("square", 70_000)
+    values[at] = math.nan
+    state = begin("square", 1)
+    before, out = state.copy(), np.empty_like(values)
+    with pytest.raises(NotFiniteError, match=f"nan at position {at}"):
+        state.extend(values, out)
+    assert state == before
+    assert np.isnan(out).all()
+
+
 @settings(max_examples=40)
 @given(st.integers(-20, 20), st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=30))
 def test_scaling_by_a_power_of_two_scales_the_bits(power, values):
