@@ -64,7 +64,7 @@ if SANITIZE:
 # Loops that gain from wider vectors.  The others are compiled once.
 VECTOR_KERNELS = {
     "formula", "implied", "likelihood", "maximise", "variance", "surface", "scenario", "realised",
-    "reval", "risk", "shortfall", "stage", "margin", "hot", "simulate",
+    "profile", "reval", "risk", "shortfall", "stage", "margin", "hot", "simulate",
 }
 LEVELS = {"": [], "v3": [], "v4": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from margincore.portfolio import Portfolio
     from margincore.quotes import chain_quotes
     from margincore.report import MarginReport, MarginTable, WhatIf
+    from margincore.risk_profile import RiskProfiles, risk_profiles
     from margincore.scenarios import Scenarios, from_moves, grid, sigma_grid
     from margincore.shocks import VolatilityMoves, VolatilityRange, VolatilityShock
     from margincore.simulation import Philox, Sobol, from_returns, monte_carlo, simulate
@@ -125,6 +126,7 @@ __all__ = [
     "PricePanel",
     "Right",
     "RiskFactors",
+    "RiskProfiles",
     "STRESS_EVENTS",
     "ScenarioMargin",
     "Scenarios",
@@ -204,6 +206,7 @@ __all__ = [
     "portfolio_pnl",
     "position_prices",
     "repair_arbitrage",
+    "risk_profiles",
     "show_config",
     "sigma_grid",
     "simulate",
@@ -257,6 +260,7 @@ _LATE = {
     "PricePanel": "margincore.panel",
     "Right": "margincore.units",
     "RiskFactors": "margincore.parametric",
+    "RiskProfiles": "margincore.risk_profile",
     "STRESS_EVENTS": "margincore.stress_events",
     "ScenarioMargin": "margincore.margin",
     "Scenarios": "margincore.scenarios",
@@ -335,6 +339,7 @@ _LATE = {
     "portfolio_pnl": "margincore.tail",
     "position_prices": "margincore.liquidation",
     "repair_arbitrage": "margincore.arbitrage",
+    "risk_profiles": "margincore.risk_profile",
     "show_config": "margincore.config",
     "sigma_grid": "margincore.scenarios",
     "simulate": "margincore.simulation",

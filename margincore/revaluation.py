@@ -27,7 +27,7 @@ def _quoted_smile(contracts: Contracts, columns: MarketColumns, rows: npt.NDArra
     return np.interp(strikes, at, total / np.diff(np.append(first, known.size)))
 
 
-def _read(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp], strikes: Floats) -> Floats:
+def read_smile(contracts: Contracts, columns: MarketColumns, rows: npt.NDArray[np.intp], strikes: Floats) -> Floats:
     """Smile of one underlying at strikes (rows, strikes), in one question: histories have thousands of moves."""
     surface, expiries = columns.surfaces[contracts.underlying[rows[0]]], contracts.expiry_ns[rows]
     if surface is not None:
@@ -62,31 +62,37 @@ def sticky_moneyness(contracts: Contracts, columns: MarketColumns, rows: npt.NDA
         NaN where the smile is not known or not positive.
     """
     strike, steps = contracts.strike[rows, None], np.asarray(moves, np.float64)
-    now = _read(contracts, columns, rows, strike)
+    now = read_smile(contracts, columns, rows, strike)
     now = np.where(now > 0.0, now, np.nan)
     sigma = columns.sigma[rows, None]
-    after = _read(contracts, columns, rows, strike / (1.0 + steps))
+    after = read_smile(contracts, columns, rows, strike / (1.0 + steps))
     return np.where(steps == 0.0, sigma, sigma * (after / now))
 
 
-def _option_rows(contracts: Contracts, underlying: int) -> npt.NDArray[np.intp]:
-    return np.flatnonzero((contracts.kind == OPTION) & (contracts.underlying == underlying))
+def _option_rows(contracts: Contracts, underlying: int,
+                 only: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.intp]:
+    found = (contracts.kind == OPTION) & (contracts.underlying == underlying)
+    return np.flatnonzero(found if only is None else found & only)
 
 
-def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan) -> Floats:
-    """Volatility of every option at every node of the plan, shape (columns, nodes); NaN elsewhere."""
+def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan,
+                         only: npt.NDArray[np.bool_] | None = None) -> Floats:
+    """Volatility of every option at every node of the plan, shape (columns, nodes); NaN elsewhere.
+
+    With a mask over the columns the smiles of the others are not asked, and their rows mean nothing.
+    """
     nodes = plan.kind.size
     sigma = columns.sigma.reshape(-1, 1)
     if plan.smile == SMILES[1]:
         sigma = np.full((len(contracts), nodes), np.nan)
         for underlying in np.flatnonzero(plan.moving):
-            rows = _option_rows(contracts, int(underlying))
+            rows = _option_rows(contracts, int(underlying), only)
             if rows.size:
                 sigma[rows] = sticky_moneyness(contracts, columns, rows, plan.move[underlying, :nodes])
     if any(plan.surface):
         sigma = np.array(np.broadcast_to(sigma, (len(contracts), nodes)))
     for underlying in np.flatnonzero(plan.moving):
-        moves, rows = plan.surface[underlying], _option_rows(contracts, int(underlying))
+        moves, rows = plan.surface[underlying], _option_rows(contracts, int(underlying), only)
         if moves is not None and rows.size:
             shift = np.zeros(nodes) if plan.smile == SMILES[0] else plan.log_growth[underlying, :nodes].copy()
             factor = np.empty((rows.size, nodes))
@@ -146,24 +152,35 @@ def revalue(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan, *,
     conversion only.
     """
     choice("conversion", conversion, CONVERSIONS)
-    count, cash = len(plan.names), len(contracts.assets)
     if out is None:
-        out = np.empty(len(contracts)), np.empty((len(contracts), count))
-    value, risk = out
+        out = np.empty(len(contracts)), np.empty((len(contracts), len(plan.names)))
     mask = asset_mask(contracts, shocked_assets)
+    reval.unit_values(contracts, columns, plan, shocked_volatilities(contracts, columns, plan),
+                      settlement_prices(columns, plan, conversion, mask), mask.size, len(contracts), *out)
+    fill_balances(columns, plan, mask, *out)
+    return out
+
+
+def settlement_prices(columns: MarketColumns, plan: ScenarioPlan, conversion: str,
+                      shocked: npt.NDArray[np.bool_]) -> Floats:
+    """Base currency per unit of each settlement asset, times the weight of the scenario, (underlyings, width)."""
     price = columns.spot[:, None] * plan.weight
     if conversion == CONVERSIONS[1]:
         moves = plan.moving.copy()
-        moves[:cash] |= mask
+        moves[:shocked.size] |= shocked
         price[moves] *= plan.growth[moves]
-    reval.unit_values(contracts, columns, plan, shocked_volatilities(contracts, columns, plan), price, cash,
-                      len(contracts), value, risk)
+    return price
+
+
+def fill_balances(columns: MarketColumns, plan: ScenarioPlan, shocked: npt.NDArray[np.bool_], value: Floats,
+                  risk: Floats) -> None:
+    """Fill the rows of the assets: a unit is worth one, and earns the move of its spot where it is shocked."""
+    count, cash = len(plan.names), shocked.size
     value[:cash] = 1.0
     risk[:cash] = 0.0
-    rows = np.flatnonzero(mask)
+    rows = np.flatnonzero(shocked)
     if rows.size:
         risk[rows] = columns.spot[rows, None] * (plan.move[rows, :count] * plan.weight[:count])
-    return value, risk
 
 
 def moved(contracts: Contracts, columns: MarketColumns, underlying: int | None, move: float, *,

@@ -197,21 +197,20 @@ def growth_moves(const double[::1] x not None, double[::1] out not None):
         out[i] = vm_expm1(x[i])
 
 
-# Place among rising nodes: the lower node of the cell and the share of the upper one, flat beyond the ends.
-cdef inline Py_ssize_t cell(const double *nodes, Py_ssize_t count, double x, double *share) noexcept nogil:
-    cdef Py_ssize_t low = 0, high = count - 1, middle
+# Place among rising nodes: the lower node of the cell and the share of the upper one, flat beyond the ends.  The walk
+# begins at `low`: where scenarios are sorted the answer is beside the last one.
+cdef inline Py_ssize_t cell(const double *nodes, Py_ssize_t count, double x, Py_ssize_t low, double *share) noexcept nogil:
+    cdef Py_ssize_t top = count - 1
     share[0] = 0.0
     if not x > nodes[0]:
         return 0
-    if x >= nodes[high]:
-        share[0] = 1.0 if high else 0.0
-        return high - 1 if high else 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if x < nodes[middle]:
-            high = middle
-        else:
-            low = middle
+    if x >= nodes[top]:
+        share[0] = 1.0 if top else 0.0
+        return top - 1 if top else 0
+    while x < nodes[low]:
+        low -= 1
+    while x >= nodes[low + 1]:
+        low += 1
     share[0] = (x - nodes[low]) / (nodes[low + 1] - nodes[low])
     return low
 
@@ -225,16 +224,18 @@ cdef struct Grid:
 
 # exp of the move of ln sigma at one option: bilinear in moneyness and the root of the tenor.  At expiry nothing is left
 # of volatility; an unknown moneyness is an unknown move.
-cdef void factor_row(const Grid *g, double log_strike, double root_years, const double *shift, double *out) noexcept nogil:
+cdef void factor_row(const Grid *g, double log_strike, double root_years, const double *shift, bint logarithms,
+                     double *out) noexcept nogil:
     cdef Py_ssize_t s, j, up, right, t
     cdef double upper, part, x, near, far
     cdef const double *low
     cdef const double *high
     if not root_years > 0.0:
         for s in range(g.scenarios):
-            out[s] = 1.0 if root_years == 0.0 else NAN
+            out[s] = (0.0 if logarithms else 1.0) if root_years == 0.0 else NAN
         return
-    t = cell(g.root, g.tenors, root_years, &upper)
+    t = cell(g.root, g.tenors, root_years, 0, &upper)
+    j = 0
     up = g.nodes if g.tenors > 1 else 0
     right = 1 if g.nodes > 1 else 0
     for s in range(g.scenarios):
@@ -242,18 +243,19 @@ cdef void factor_row(const Grid *g, double log_strike, double root_years, const 
         if x != x:
             out[s] = NAN
             continue
-        j = cell(g.moneyness, g.nodes, x, &part)
+        j = cell(g.moneyness, g.nodes, x, j, &part)
         low = g.table + (s * g.tenors + t) * g.nodes + j
         high = low + up
         near = low[0] + part * (low[right] - low[0])
         far = high[0] + part * (high[right] - high[0])
-        out[s] = vm_exp(near + upper * (far - near))
+        near = near + upper * (far - near)
+        out[s] = near if logarithms else vm_exp(near)
 
 
 def surface_factors(const double[::1] strike not None, const double[::1] forward not None,
                     const double[::1] years not None, const double[::1] shift not None,
                     const double[::1] moneyness not None, const double[::1] tenor_years not None,
-                    const double[:, :, ::1] log_ratio not None, double[:, ::1] out not None):
+                    const double[:, :, ::1] log_ratio not None, double[:, ::1] out not None, bint logarithms=False):
     """Fill `out` (options, scenarios) with volatility after over volatility before, from moves at nodes.
 
     Parameters
@@ -268,6 +270,8 @@ def surface_factors(const double[::1] strike not None, const double[::1] forward
         Rising.
     log_ratio : float64 array, shape (scenarios, tenors, nodes)
     out : float64 array, shape (options, scenarios)
+    logarithms : bool
+        Leave the logarithm of the factor.
     """
     cdef Grid g
     cdef Py_ssize_t options = strike.shape[0], i
@@ -289,5 +293,5 @@ def surface_factors(const double[::1] strike not None, const double[::1] forward
     with nogil:
         for i in range(options):
             factor_row(&g, vm_log_ratio(strike[i], forward[i]) if strike[i] > 0.0 and forward[i] > 0.0 else NAN,
-                       sqrt(years[i]), &shift[0], &out[i, 0])
+                       sqrt(years[i]), &shift[0], logarithms, &out[i, 0])
     free(root)

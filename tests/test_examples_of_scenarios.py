@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("name", ["panel", "history", "surface_history", "stress_events", "combine", "liquidity_var",
-                                  "scenarios"])
+                                  "scenarios", "risk_profile"])
 def test_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"margincore.{name}"))
     assert found.failed == 0 and found.attempted > 0

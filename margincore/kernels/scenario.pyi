@@ -28,4 +28,5 @@ def surface_factors(
     tenor_years: Floats,
     log_ratio: Floats,
     out: Floats,
+    logarithms: bool = False,
 ) -> None: ...
