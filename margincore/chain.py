@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ TIMES = ("ts_ms", "timestamp", "creation_timestamp", "local_timestamp")
 
 def read_rows(path: str | Path) -> Any:
     """Content of a .parquet, .csv, .csv.gz, .json or .json.gz file: rows, or the mapping a JSON file holds."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise RangeError(f"path must be a file's name, was {path!r}")
     file = Path(path)
     name = file.name.lower()
     if not file.exists():

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from margincore.errors import RangeError, UnknownInstrument
-from margincore.units import NS_MAX, Right, integer, number
+from margincore.units import NS_MAX, Right, integer, number, several
 
 # Kinds of column, as in margincore.h.
 CASH, PERPETUAL, FUTURE, OPTION = range(4)
@@ -179,18 +179,16 @@ class Contracts:
                  "multiplier", "settle", "spots", "strike", "symbols", "underlying", "underlyings")
 
     def __init__(self, contracts: Iterable[Contract], *, assets: Iterable[str] = ()) -> None:
-        listed = list(contracts)
+        listed = several("contracts", contracts)
         for item in listed:
             if not isinstance(item, (Spot, Perpetual, Future, Option)):
                 raise RangeError(f"contracts must hold Spot, Perpetual, Future or Option, held {item!r}")
-        if isinstance(assets, str):
-            raise RangeError(f"assets must be several names, was the one text {assets!r}")
         names: dict[str, None] = {}
         for item in listed:
             names[item.settle] = None
             if isinstance(item, Spot):
                 names[item.underlying] = None
-        for asset in assets:
+        for asset in several("assets", assets):
             _name("assets", asset)
             names[asset] = None
         self.assets: tuple[str, ...] = tuple(names)

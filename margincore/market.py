@@ -34,7 +34,7 @@ def _real(argument: str, key: Any, value: Any, signed: bool) -> float:
     try:
         return number(name, value, least=None if signed else 0.0)
     except NotFiniteError:
-        if math.isnan(value):
+        if value != value:
             return math.nan
         raise
 
@@ -231,6 +231,8 @@ class MarketState:
         -------
         MarketColumns
         """
+        if not isinstance(contracts, Contracts):
+            raise RangeError(f"contracts must be Contracts, was {contracts!r}")
         if age_max_ns is not None:
             age_max_ns = integer("age_max_ns", age_max_ns, least=0)
         return _Resolution(self, contracts, age_max_ns).columns()

@@ -14,7 +14,7 @@ from margincore.contracts import Contracts
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels import scenario
 from margincore.shocks import KINDS, SAME, Shock, VolatilityMoves, VolatilityRange, VolatilityShock, shock
-from margincore.units import DAYS_PER_YEAR, Floats, Ints, choice, floats, integer, number
+from margincore.units import DAYS_PER_YEAR, Floats, Ints, choice, floats, integer, number, several
 
 __all__ = ["EVERY_OTHER", "KINDS", "LANES", "SAME", "SMILES", "Moves", "ScenarioPlan", "Scenarios", "Shock",
            "VolatilityMoves", "VolatilityRange", "VolatilityShock", "from_moves", "grid", "shock", "sigma_grid"]
@@ -277,7 +277,7 @@ def from_moves(names: Sequence[str], spot_move: Moves | Sequence[float] | Mappin
         raise RangeError(f"names must be several names, was the one text {names!r}")
     return Scenarios(names=tuple(names), spot_move=spot_move,  # type: ignore[arg-type]
                      volatility=tuple(shock(value) for value in volatility), weight=tuple(weight),
-                     ranges=ranges or VolatilityRange(), smile=smile, volatility_min=volatility_min,
+                     ranges=VolatilityRange() if ranges is None else ranges, smile=smile, volatility_min=volatility_min,
                      days_floor=days_floor, probability=tuple(probability), surface_move=surface_move or {})
 
 
@@ -304,9 +304,12 @@ def grid(*, spot: Sequence[float] | Mapping[str, Sequence[float]],
     >>> grid(spot=[-0.16, 0.0, 0.16], tails=[(-0.66, 0.24)]).names[-2:]
     ('spot +16 %, vol up', 'spot -66 %, vol up, 24 % counted')
     """
-    shocks = [shock(value) for value in volatility]
+    shocks = [shock(value) for value in several("volatility", volatility)]
     if not shocks:
         raise RangeError("volatility must hold at least one shock, was empty")
+    tails = several("tails", tails)
+    if not all(isinstance(tail, (tuple, list)) and len(tail) in (2, 3) for tail in tails):
+        raise RangeError(f"tails must hold (move, weight) or (move, volatility, weight), were {tails!r}")
     extremes = [(tail[0], shock(tail[1]) if len(tail) == 3 else shock("up"), tail[-1]) for tail in tails]
     columns = {name: _moves(f"spot[{name!r}]", moves) for name, moves in
                (spot.items() if isinstance(spot, Mapping) else ((EVERY_OTHER, spot),))}
@@ -343,11 +346,11 @@ def sigma_grid(*, spot: Sequence[float], volatility: Sequence[Shock], horizon_da
     ranges, smile, volatility_min, days_floor
         As in `Scenarios`.
     """
-    multiples = np.array([number(f"spot[{at}]", k) for at, k in enumerate(spot)], np.float64)
+    multiples = np.array([number(f"spot[{at}]", k) for at, k in enumerate(several("spot", spot))], np.float64)
     horizon = number("horizon_days", horizon_days, above=0.0)
     if not isinstance(sigma_annual, Mapping) or not sigma_annual or not multiples.size:
         raise RangeError(f"spot and sigma_annual must not be empty, were {spot!r} and {sigma_annual!r}")
-    shocks = [shock(value) for value in volatility]
+    shocks = [shock(value) for value in several("volatility", volatility)]
     moves: dict[str, Moves] = {}
     for name, sigma in sigma_annual.items():
         row = np.empty(multiples.size)

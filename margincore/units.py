@@ -6,7 +6,7 @@ import datetime
 import enum
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,10 @@ class Side(_Named):
 
 def utc(text: str) -> int:
     """Nanoseconds since 1970 UTC of an ISO date or time; a time without a zone is UTC."""
-    moment = datetime.datetime.fromisoformat(text)
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise RangeError(f"text must be an ISO date or time, was {text!r}") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     delta = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -139,8 +142,24 @@ def mapping(name: str, values: Any) -> Mapping[Any, Any]:
     return values
 
 
+def several(name: str, values: Any) -> tuple[Any, ...]:
+    """`values` as a tuple, or an error that names the argument; one text is not several."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise RangeError(f"{name} must be several values, was {values!r}")
+    return tuple(values)
+
+
+def texts(name: str, values: Any) -> tuple[str, ...]:
+    """`values` as a tuple of names, or an error that names the argument."""
+    names = several(name, values)
+    for value in names:
+        if not isinstance(value, str):
+            raise RangeError(f"{name} must hold names, held {value!r}")
+    return names
+
+
 def choice(name: str, value: str, options: Sequence[str]) -> str:
     """`value`, one of `options`, or an error that lists them."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise RangeError(f"{name} must be one of {', '.join(options)}, was {value!r}")
     return value

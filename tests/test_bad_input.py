@@ -252,3 +252,90 @@ def test_times_and_sizes_beyond_the_machine_are_refused():
         mc.Future("F", underlying="BTC", settle="USDC", expiry_ns=10**30)
     with pytest.raises(RangeError, match="base"):
         mc.Engine(engine().contracts, engine().model, base="")
+
+
+PERPETUAL = mc.Perpetual("P", underlying="BTC", settle="USDC")
+PERP_ROW = {"instrument_name": "BTC-PERPETUAL", "symbol": "BTC-PERPETUAL", "mark_price": 1.0, "timestamp": 1.7e12}
+UNIFIED = {"symbol": "BTC/USD:BTC", "base": "BTC", "markPrice": 1.0, "timestamp": 1.7e12}
+POSITION = {"quantity": 1.0, "entry": 1.0, "fund": 1.0, "fee_rate": 0.0, "inverse": False}
+RATES = {"tiers": None, "maintenance_rate": 0.0, "maintenance_amount": 0.0, "other_maintenance": 0.0,
+         "notional": "mark"}
+FEED = {"now_ns": NOW, "spot": {"BTC": 1e5}, "volatility_unit": "auto"}
+VALUES_BY_NAME = {
+    **{name: {"P": 1.0} for name in ("mark", "volatility", "funding", "bid", "ask", "depth")},
+    "now_ns": NOW, "spot": {"BTC": 1e5}, "forward": {("BTC", EXPIRY): 1.0}, "surface": {}, "rate": {"USDC": 0.0},
+    "books": {}, "observed_ns": {}}
+GRID = mc.grid(spot=[-0.1, 0.1])
+ENTRIES = {
+    "Spot": (mc.Spot, {"symbol": "S", "underlying": "BTC", "settle": "USDC"}),
+    "Perpetual": (mc.Perpetual, {"symbol": "P", "underlying": "BTC", "settle": "USDC", "multiplier": 1.0,
+                                 "inverse": False}),
+    "Option": (mc.Option, {"symbol": "O", "underlying": "BTC", "settle": "USDC", "multiplier": 1.0, "inverse": False,
+                           "strike": 1e5, "expiry_ns": EXPIRY, "right": "call"}),
+    "Contracts": (mc.Contracts, {"contracts": [PERPETUAL], "assets": ["X"]}),
+    "MarketState": (mc.MarketState, VALUES_BY_NAME),
+    "from_arrays": (mc.MarketState.from_arrays, {"symbols": ["P", "O"], "now_ns": NOW, "spot": {}, "mark": [1.0, 2.0]}),
+    "from_frame": (mc.MarketState.from_frame, {"frame": [{"symbol": "P", "mark": 1.0}], "now_ns": NOW, "spot": {}}),
+    "from_deribit": (mc.MarketState.from_deribit, {"rows": [PERP_ROW], **FEED}),
+    "from_tardis": (mc.MarketState.from_tardis, {"rows": [PERP_ROW], **FEED}),
+    "from_ccxt": (mc.MarketState.from_ccxt, {"tickers": [UNIFIED], "greeks": None, "order_books": None,
+                                             "funding_rates": None, "markets": None, **FEED}),
+    "contracts_from_deribit": (mc.contracts_from_deribit, {"rows": [PERP_ROW], "assets": ()}),
+    "contracts_from_tardis": (mc.contracts_from_tardis, {"rows": [PERP_ROW], "assets": ()}),
+    "contracts_from_ccxt": (mc.contracts_from_ccxt, {"markets": [UNIFIED], "assets": ()}),
+    "contracts_from_frame": (mc.contracts_from_frame, {"frame": [], "assets": ()}),
+    "load_chain": (mc.load_chain, {"path": "none.csv"}),
+    "grid": (mc.grid, {"spot": [-0.1, 0.1], "volatility": ["up"], "tails": [(0.5, 0.3)], "ranges": None,
+                       "smile": "sticky_strike", "volatility_min": 0.0, "days_floor": 1.0}),
+    "sigma_grid": (mc.sigma_grid, {"spot": [-1, 1], "volatility": ["up"], "horizon_days": 1.0,
+                                   "sigma_annual": {"BTC": 0.5}, "ranges": None}),
+    "VolatilityShock": (mc.VolatilityShock, {"kind": "up", "size": 1.0}),
+    "VolatilityRange": (mc.VolatilityRange, {"up": 0.5, "down": 0.2, "short_power": 0.3, "long_power": 0.3,
+                                             "floor": 0.1}),
+    "ScenarioMargin": (mc.ScenarioMargin, {
+        "scenarios": GRID, "measure": mc.Worst(), "maintenance_ratio": 1.0, "initial_ratio": 1.3, "addons": [],
+        "offset_sets": [], "gain_kept": 1.0, "collateral": {"USDC": 0.0}, "shocked_assets": (),
+        "conversion": "current"}),
+    "Tier": (mc.Tier, {"floor": 0.0, "maintenance_rate": 0.01, "max_leverage": 10.0, "amount": 0.0}),
+    "TieredMargin": (mc.TieredMargin, {"tiers": {"P": [(0.0, 0.01, 10.0)]}, "notional": "mark",
+                                       "closing_fee_rate": 0.0, "collateral": None, "addons": ()}),
+    "ladder": (lambda tiers: mc.TieredMargin({"P": tiers}), {"tiers": [(0.0, 0.01, 10.0)]}),
+    "ladder of": (lambda tier: mc.TieredMargin({"P": [tier]}), {"tier": (0.0, 0.01, 10.0)}),
+    "Flat": (mc.Flat, {"haircut": 0.0}), "ClosingCost": (mc.ClosingCost, {"share": 1.0, "missing_rate": 0.0}),
+    "ShortOptionFloor": (mc.ShortOptionFloor, {"rate": 0.1}),
+    "Portfolio": (mc.Portfolio, {"positions": {"P": 1.0}, "balances": {"USDC": 1.0}, "entry": {"P": 1.0}}),
+    "scaled": (mc.Portfolio({"P": 1.0}).scaled, {"factor": 1.0}),
+    "Ladder": (mc.Ladder, {"bids": [(1.0, 1.0)], "asks": [(2.0, 1.0)]}),
+    "position_prices": (mc.position_prices, {**POSITION, **RATES}),
+    "liquidation_price": (mc.liquidation_price, {**POSITION, **RATES}),
+    "bankruptcy_price": (mc.bankruptcy_price, POSITION), "utc": (mc.utc, {"text": "2026-01-01"}),
+    "MarketState.resolve": (mc.MarketState(now_ns=NOW, spot={}).resolve, {"contracts": mc.Contracts([PERPETUAL])}),
+    "ScenarioMargin.resolve": (mc.ScenarioMargin(scenarios=GRID).resolve, {"contracts": mc.Contracts([PERPETUAL])}),
+    "TieredMargin.resolve": (mc.TieredMargin({}).resolve, {"contracts": mc.Contracts([])}),
+}
+ODD = (*VALUES, True, np.nan, 2**63, 1 + 2j, (1, 2), range(3), {"a": None}, {"a": HUGE}, {"BTC": math.inf},
+       {"BTC": -1.0}, {("a", "b"): 1.0}, {1: 1.0}, {"BTC": np.zeros(2)}, {"BTC": True}, np.zeros((2, 2)),
+       np.array(["a"]))
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_whatever_an_entry_is_given_only_margin_errors_come_back(entry):
+    make, arguments = ENTRIES[entry]
+    refused = 0
+    for name in arguments:
+        for value in ODD:
+            try:
+                make(**{**arguments, name: value})
+            except MarginError as error:
+                assert str(error)
+                refused += 1
+    assert refused > len(arguments)
+
+
+def test_duplicate_symbols_are_refused():
+    with pytest.raises(RangeError, match="symbol must be unique"):
+        mc.Contracts([PERPETUAL, PERPETUAL])
+    with pytest.raises(RangeError, match="symbols must be unique"):
+        mc.MarketState.from_arrays(["P", "P"], now_ns=NOW, spot={}, mark=[1.0, 2.0])
+    with pytest.raises(RangeError, match="once"):
+        mc.MarketState.from_frame([{"symbol": "P", "mark": 1.0}, {"symbol": "P", "mark": 2.0}], now_ns=NOW, spot={})

@@ -11,7 +11,7 @@ import numpy as np
 from margincore.contracts import Contract, Contracts, Future, Option, Perpetual, Spot
 from margincore.errors import RangeError, ShapeError
 from margincore.io.rows import Row, real, rows_of, text, time_of
-from margincore.units import choice
+from margincore.units import choice, several
 
 KINDS = ("spot", "perpetual", "future", "option")
 VALUES = ("mark", "volatility", "bid", "ask", "depth", "funding")
@@ -56,10 +56,12 @@ def contracts_from_frame(frame: Any, *, assets: Iterable[str] = ()) -> Contracts
 def feed_from_frame(frame: Any) -> dict[str, Any]:
     """Mappings by symbol of the columns of a table that name a part of a market."""
     columns: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
     for row in rows_of(frame):
         symbol = text(row, "symbol")
-        if not symbol:
-            raise RangeError(f"symbol must name every row, was {row.get('symbol')!r}")
+        if not symbol or symbol in seen:
+            raise RangeError(f"symbol must name every row, once, was {row.get('symbol')!r}")
+        seen.add(symbol)
         for name in (*VALUES, "observed_ns"):
             if name in row and not _missing(row[name]):
                 columns.setdefault(name, {})[symbol] = row[name]
@@ -71,6 +73,9 @@ def feed_from_frame(frame: Any) -> dict[str, Any]:
 def feed_from_arrays(symbols: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings by symbol from one array per part of a market, each as long as `symbols`; NaN is missing."""
     columns = {}
+    symbols = several("symbols", symbols)
+    if len(set(map(repr, symbols))) != len(symbols):
+        raise RangeError(f"symbols must be unique, were {symbols!r}")
     for name, values in arrays.items():
         if values is None:
             continue

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from margincore.errors import MarginError, RangeError
 from margincore.ladder import Ladder
-from margincore.units import choice
+from margincore.units import choice, mapping
 
 Row: TypeAlias = Mapping[str, Any]
 ENVELOPES = ("payload", "result", "params", "data", "list")
@@ -187,11 +187,12 @@ class Feed:
         if now_ns is None and now == 0:
             raise RangeError("now_ns must be given, the rows carry no time")
         known: dict[str, float] = dict.fromkeys(UNIT_QUOTES, 1.0)
-        known.update(spot or {})
+        given = {} if spot is None else mapping("spot", spot)
+        known.update(given)
         observed: dict[Any, int] = {symbol: at for symbol, at in self.observed.items() if at}
         # The latest index decides; between quote currencies of one time, the first seen.
         for (name, quote), at in sorted(latest.items(), key=lambda item: item[1]):
-            if name not in (spot or {}) and quote in known:
+            if name not in given and quote in known:
                 known[name] = median(self.indices[name, quote][at]) * known[quote]
                 if at:
                     observed[name] = at

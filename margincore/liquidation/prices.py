@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from margincore.errors import NotFiniteError, RangeError, ShapeError
 from margincore.kernels import liquidation
-from margincore.units import Floats, choice, floats, number
+from margincore.units import Floats, choice, floats, number, several
 
 VALUES = ("mark", "entry")
 
@@ -97,7 +97,10 @@ def position_prices(quantity: npt.ArrayLike, entry: npt.ArrayLike, *, fund: npt.
     length = given[0].shape[0]
     if given[0].ndim != 1:
         raise ShapeError(f"arguments must broadcast to one axis, had shape {given[0].shape}")
-    inverses = np.broadcast_to(np.asarray(inverse, np.bool_), (length,)).astype(np.uint8)
+    flags = np.asarray(inverse)
+    if flags.dtype != bool or flags.ndim > 1 or flags.size not in (1, length):
+        raise ShapeError(f"inverse must be True or False, one or {length}, was {inverse!r}")
+    inverses = np.broadcast_to(flags, (length,)).astype(np.uint8)
     on_entry = np.full(length, choice("notional", notional, VALUES) == "entry", np.uint8)
     if tiers is None:
         lines = np.zeros((max(length, 1), 1, 4))
@@ -171,7 +174,7 @@ def _one(quantity: float, price: float, status: int) -> float | None:
 def _ladder(tiers: Sequence[Any]) -> Floats:
     """Lines (floor, rate, amount, 0) of a ladder that starts at zero and rises."""
     lines: list[tuple[float, float, float, float]] = []
-    for tier in tiers:
+    for tier in several("tiers", tiers):
         floor, rate, amount = _tier(tier)
         if not lines and floor != 0.0:
             raise RangeError(f"tiers must start with a floor of 0, was {floor!r}")

@@ -20,7 +20,7 @@ from margincore.contracts import CASH, OPTION, Contracts
 from margincore.errors import RangeError, UnknownInstrument
 from margincore.revaluation import CONVERSIONS, revalue
 from margincore.scenarios import ScenarioPlan
-from margincore.units import Floats, choice, number
+from margincore.units import Floats, choice, number, several, texts
 
 __all__ = ["CONVERSIONS", "MarginModel", "MarginPlan", "Stage", "Tick", "charge_stages", "check_addons",
            "check_offset_sets", "check_shocked_assets", "collateral_rules", "kept_shares", "notionals",
@@ -135,6 +135,8 @@ def notionals(contracts: Contracts, columns: MarketColumns, value: Floats) -> Fl
 def kept_shares(contracts: Contracts, collateral: Mapping[str, CollateralRule] | None,
                 shocked_assets: Sequence[str]) -> tuple[Floats, npt.NDArray[np.int32]]:
     """Share kept and shocked flag of each asset; an asset is either shocked or hair-cut, never both."""
+    if not isinstance(contracts, Contracts):
+        raise RangeError(f"contracts must be Contracts, was {contracts!r}")
     kept = np.ones(len(contracts.assets))
     shocked = np.zeros(len(contracts.assets), np.int32)
     for asset in shocked_assets:
@@ -170,14 +172,15 @@ def charge_stages(addons: Sequence[AddOn], maintenance_ratio: float, initial_rat
 
 def check_addons(addons: Sequence[AddOn], slots: Sequence[str]) -> tuple[AddOn, ...]:
     """The add-ons as a tuple, each with a slot this model has."""
+    addons = several("addons", addons)
     for addon in addons:
         choice("addons", getattr(addon, "slot", repr(addon)), slots)
-    return tuple(addons)
+    return addons
 
 
 def check_offset_sets(offset_sets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
     """The offset sets as tuples, in which no underlying is named twice."""
-    sets = tuple(tuple(names) for names in offset_sets)
+    sets = tuple(texts("offset_sets", names) for names in several("offset_sets", offset_sets))
     listed = [name for names in sets for name in names]
     if len(set(listed)) != len(listed):
         raise RangeError(f"offset_sets must name an underlying once, were {sets!r}")
@@ -186,7 +189,7 @@ def check_offset_sets(offset_sets: Sequence[Sequence[str]]) -> tuple[tuple[str, 
 
 def check_shocked_assets(shocked_assets: Sequence[str], rules: Mapping[str, CollateralRule] | None) -> tuple[str, ...]:
     """The shocked assets as a tuple, none of which has a haircut too."""
-    assets = tuple(shocked_assets)
+    assets = texts("shocked_assets", shocked_assets)
     for asset in assets:
         if rules is not None and asset in rules and rules[asset].kept != 1.0:
             raise RangeError(f"shocked_assets must not have a haircut too, {asset!r} has both")

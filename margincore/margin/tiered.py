@@ -14,7 +14,7 @@ from margincore.collateral import CollateralRule
 from margincore.contracts import Contracts, Option
 from margincore.errors import RangeError, UnknownInstrument
 from margincore.margin.base import MarginPlan, Stage, charge_stages, check_addons, collateral_rules, kept_shares
-from margincore.units import Floats, choice, number
+from margincore.units import Floats, choice, number, several
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def maintenance_amounts(tiers: Sequence[Tier]) -> tuple[float, ...]:
 
 def _ladder(symbol: str, tiers: Sequence[Any]) -> tuple[Tier, ...]:
     """A checked ladder: starts at zero, floors and rates rise, leverage falls, maintenance continuous."""
-    ladder = tuple(tier if isinstance(tier, Tier) else Tier(*tier) for tier in tiers)
     name = f"tiers[{symbol!r}]"
+    ladder = tuple(_tier(name, tier) for tier in several(name, tiers))
     if not ladder or ladder[0].floor != 0.0:
         raise RangeError(f"{name} must start with a floor of 0, was {tiers!r}")
     for low, high in zip(ladder, ladder[1:], strict=False):
@@ -77,6 +77,14 @@ def _ladder(symbol: str, tiers: Sequence[Any]) -> tuple[Tier, ...]:
             raise RangeError(f"{name} must be continuous: the amount of the tier from {tier.floor!r} must be "
                              f"{amount!r}, was {tier.amount!r}")
     return ladder
+
+
+def _tier(name: str, tier: Any) -> Tier:
+    if isinstance(tier, Tier):
+        return tier
+    if not isinstance(tier, (tuple, list)) or len(tier) not in (3, 4):
+        raise RangeError(f"{name} must hold (floor, maintenance_rate, max_leverage[, amount]), held {tier!r}")
+    return Tier(*tier)
 
 
 @dataclass(frozen=True, slots=True)
