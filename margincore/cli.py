@@ -17,6 +17,7 @@ import margincore as mc
 from margincore.calibration import calibrate
 from margincore.demo import liquidation_text, load_market, run_demo, standard_model
 from margincore.errors import MarginError, RangeError
+from margincore.margin import MarginModel
 from margincore.quotes import Quotes
 from margincore.report import MarginReport
 from margincore.surface_report import (
@@ -32,12 +33,15 @@ from margincore.var_report import (
     MODELS,
     backtest_report,
     backtest_text,
+    load_prices,
     load_series,
     next_risk,
     next_text,
 )
+from margincore.vol import Ewma
 
 FINE, WRONG, BREACH = 0, 1, 2
+MARGINS = ("scenario", "var", "es", "listed", "otc")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,9 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in (("margin", "equity, requirement and status of a portfolio"),
                         ("liq", "liquidation prices of a portfolio, upward and downward")):
         made = verb(name, about, portfolio, market)
+        _model_options(made)
         _chain_options(made)
     made = verb("whatif", "a portfolio before and after orders", portfolio, market)
     made.add_argument("order", nargs="+", help="SYMBOL:CONTRACTS or SYMBOL:CONTRACTS@PRICE; -5 sells five")
+    _model_options(made)
     _chain_options(made)
     made = verb("iv", "implied volatilities at bid and ask of a chain", ("chain", market[1]))
     _chain_options(made)
@@ -94,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of Monte Carlo and of simulated p-values")
     verb("info", "version, build and machine, for a bug report")
     return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=MARGINS, default="scenario",
+                        help="price and volatility grid; value at risk 99 %% or shortfall 97.5 %% of one day, filtered "
+                             "history; a clearing house's 99 %% over two days or 99.5 %% over five")
+    parser.add_argument("--history", help="daily prices by underlying, a column each, for every model but scenario")
 
 
 def _chain_options(parser: argparse.ArgumentParser) -> None:
@@ -131,10 +144,28 @@ def load_portfolio(path: str) -> mc.Portfolio:
     return mc.Portfolio(**data)
 
 
+def margin_model(arguments: argparse.Namespace) -> MarginModel:
+    """The margin model of the command."""
+    if arguments.model == "scenario":
+        if arguments.history is not None:
+            raise RangeError(f"model must be one of {', '.join(MARGINS[1:])} with a history, was 'scenario'")
+        return standard_model()
+    if arguments.history is None:
+        raise RangeError(f"history must be given with model {arguments.model!r}")
+    prices = load_prices(arguments.history)
+    if arguments.model == "listed":
+        return mc.clearing_listed(prices, conversion="shocked")
+    if arguments.model == "otc":
+        return mc.clearing_otc(prices, conversion="shocked")
+    measure = mc.ValueAtRisk(0.99) if arguments.model == "var" else mc.ExpectedShortfall(0.975)
+    return mc.VarMargin(mc.filtered_historical(prices, Ewma()), measure=measure, initial_ratio=1.25,
+                        conversion="shocked")
+
+
 def opened(arguments: argparse.Namespace) -> mc.Account:
     """An account that holds the portfolio of the command, in the market of the command."""
     contracts, market = load_market(arguments.market, arguments.currency, arguments.time)
-    engine = mc.Engine(contracts, standard_model(), accounts=4, positions=500)
+    engine = mc.Engine(contracts, margin_model(arguments), accounts=4, positions=500)
     engine.update(market)
     return engine.open_with("portfolio", load_portfolio(arguments.portfolio))
 

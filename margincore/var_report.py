@@ -20,6 +20,7 @@ from margincore.errors import MissingDataError, NotFiniteError, RangeError, Shap
 from margincore.estimation import estimate
 from margincore.io.rows import rows_of, time_of
 from margincore.measure import ExpectedShortfall, Measure, ValueAtRisk, checked_level
+from margincore.panel import PricePanel
 from margincore.units import NS_PER_DAY, Floats, Ints, choice, utc
 from margincore.validation import (
     Refit,
@@ -77,6 +78,24 @@ def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False)
     prices : bool
         Whether the columns hold prices, whose log returns are taken.
     """
+    chosen, table, time_ns = _columns(path, columns)
+    if not prices:
+        if (table > 0.0).all():
+            raise RangeError(f"returns must have both signs, {chosen[0]} looks like prices: add --prices")
+        return Series(tuple(chosen), table, time_ns)
+    if (table <= 0.0).any():
+        at = np.argwhere(table <= 0.0)[0]
+        raise RangeError(f"prices must be positive, {chosen[at[1]]} was {table[at[0], at[1]]:g} in row {at[0] + 1}")
+    return Series(tuple(chosen), np.diff(np.log(table), axis=0), None if time_ns is None else time_ns[1:])
+
+
+def load_prices(path: str) -> PricePanel:
+    """Prices of a file as `load_series` reads it, one column for each underlying under its name."""
+    chosen, table, time_ns = _columns(path, ())
+    return PricePanel.of({name: table[:, at].copy() for at, name in enumerate(chosen)}, time_ns)
+
+
+def _columns(path: str, columns: Sequence[str]) -> tuple[list[str], Floats, Ints | None]:
     rows = rows_of(list(csv.DictReader(sys.stdin)) if path == "-" else read_rows(path))
     if not rows:
         raise MissingDataError(f"returns must hold rows, {path!r} has none")
@@ -88,15 +107,7 @@ def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False)
     if not chosen:
         raise MissingDataError(f"returns must have a column of numbers, had {', '.join(known)}")
     table = np.array([[_number(row[name], name, at) for name in chosen] for at, row in enumerate(rows)])
-    time_ns = None if clock is None else _times(rows, clock)
-    if not prices:
-        if (table > 0.0).all():
-            raise RangeError(f"returns must have both signs, {chosen[0]} looks like prices: add --prices")
-        return Series(tuple(chosen), table, time_ns)
-    if (table <= 0.0).any():
-        at = np.argwhere(table <= 0.0)[0]
-        raise RangeError(f"prices must be positive, {chosen[at[1]]} was {table[at[0], at[1]]:g} in row {at[0] + 1}")
-    return Series(tuple(chosen), np.diff(np.log(table), axis=0), None if time_ns is None else time_ns[1:])
+    return chosen, table, None if clock is None else _times(rows, clock)
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from shared_data import shared
 
@@ -164,3 +165,48 @@ def test_the_module_runs():
                           check=False)
     assert done.returncode == 0
     assert mc.__version__ in done.stdout
+
+
+@pytest.fixture
+def closes(tmp_path):
+    """Daily closes of three years, a column per underlying."""
+    random = np.random.default_rng(4)
+    table = 60_000.0 * np.exp(np.cumsum(0.03 * random.standard_t(4, (900, 2)), axis=0))
+    first = np.datetime64("2023-09-01")
+    lines = ["date,BTC,ETH", *(f"{first + at},{float(b)!r},{float(e)!r}" for at, (b, e) in enumerate(table))]
+    path = tmp_path / "closes.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path), {"BTC": table[:, 0].copy(), "ETH": table[:, 1].copy()}, [str(first + at) for at in range(900)]
+
+
+@pytest.mark.parametrize("model", ["var", "es", "listed", "otc"])
+def test_models_of_the_tail_are_selected_by_name(capsys, chain, tmp_path, closes, model):
+    held = {"positions": {"BTC-PERPETUAL": 7_000.0, "BTC-27MAR26-75000-C": -2.0}, "balances": {"BTC": 2.0}}
+    path, prices, dates = closes
+    options = ("--model", model, "--history", path)
+    code, out, err = run(capsys, "margin", portfolio(tmp_path, **held), chain, "--json", *options)
+    assert (code, err) == (0, "")
+    contracts, market = mc.load_chain(chain)
+    if model in ("listed", "otc"):
+        made = {"listed": mc.clearing_listed, "otc": mc.clearing_otc}[model](prices, dates, conversion="shocked")
+    else:
+        measure = mc.ValueAtRisk(0.99) if model == "var" else mc.ExpectedShortfall(0.975)
+        made = mc.VarMargin(mc.filtered_historical(prices, mc.vol.Ewma(), dates), measure=measure, initial_ratio=1.25,
+                            conversion="shocked")
+    engine = mc.Engine(contracts, made)
+    engine.update(market)
+    assert json.loads(out) == json.loads(json.dumps(engine.margin(mc.Portfolio(**held)).to_dict()))
+    assert json.loads(out)["sets"][0]["tail"]
+    code, out, _ = run(capsys, "liq", portfolio(tmp_path, **held), chain, "--json", *options)
+    assert code == 0 and json.loads(out)["BTC"]["certified"] is (model == "es")
+    code, out, _ = run(capsys, "whatif", portfolio(tmp_path, **held), chain, "BTC-PERPETUAL:10", *options)
+    assert code in (0, 2) and "initial" in out
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--model", "var"), "history must be given"),
+    (("--history", "x.csv"), "model must be one of var, es, listed, otc"),
+    (("--model", "es", "--history", "missing.csv"), "missing.csv")])
+def test_a_model_and_its_history_belong_together(capsys, chain, tmp_path, options, words):
+    code, _, err = run(capsys, "margin", portfolio(tmp_path, balances={"BTC": 2.0}), chain, *options)
+    assert code == 1 and words in err and err.count("\n") == 1
