@@ -59,7 +59,8 @@ def estimate(pnl: npt.ArrayLike, measure: Measure, *, confidence: float = 0.95, 
     method : {"order", "bootstrap"}
         "order" needs no randomness.  Value at risk: the interval between two order statistics that the binomial law
         gives, and the standard error of Maritz and Jarrett [1]_ (the bootstrap's, in closed form).  Expected shortfall:
-        the asymptotic error of Manistre and Hancock [2]_ and the normal interval.  "bootstrap" resamples the scenarios
+        the asymptotic error of Manistre and Hancock [2]_ and the normal interval, which is short where few scenarios
+        make the tail (ten of Student-t with four degrees: 95 % covers 83 %).  "bootstrap" resamples the scenarios
         (by their weights, if given), for every measure: standard deviation and percentile interval.
     generator : numpy.random.Generator, optional
         Needed by "bootstrap"; the same state gives the same answer.
@@ -83,7 +84,7 @@ def estimate(pnl: npt.ArrayLike, measure: Measure, *, confidence: float = 0.95, 
                           weights)
     if weights is not None:
         raise RangeError("method must be 'bootstrap' when weights are given, was 'order'")
-    losses = -np.sort(row[0])  # worst first
+    losses = 0.0 - np.sort(row[0])  # worst first, no negative zero
     if isinstance(measure, ValueAtRisk):
         return _order_statistics(losses, value, measure.level, confidence)
     if isinstance(measure, ExpectedShortfall):

@@ -95,6 +95,8 @@ def tail_weights(pnl: npt.ArrayLike, measure: Measure, weights: npt.ArrayLike | 
     """
     values = floats("pnl", pnl)
     n = len(values)
+    if n < 2 and not isinstance(measure, (Worst, Weighted)):
+        raise ShapeError(f"pnl must have at least 2 scenarios, had {n}")
     probability = None if weights is None else checked_weights(weights, n)
     order = np.argsort(values, kind="stable")
     found = np.zeros(n)
@@ -169,7 +171,7 @@ def explain(position_pnl: npt.ArrayLike, measure: Measure, *, quantity: npt.Arra
     positions, scenarios = table.shape
     if not np.isfinite(table).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(table))[0])
-        raise NotFiniteError(f"position_pnl must be finite, was {table[row, column]!r} for position {row}, "
+        raise NotFiniteError(f"position_pnl must be finite, was {float(table[row, column])!r} for position {row}, "
                              f"scenario {column}")
     held = np.ones(positions) if quantity is None else floats("quantity", quantity, length=positions)
     labels = _labels("names", names, positions)

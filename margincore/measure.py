@@ -109,7 +109,7 @@ def only(found: Losses, pnl: Floats) -> float:
     """The one loss of a batch of one, or an error that names the bad scenario."""
     if found.code[0] != 0:
         where = int(np.flatnonzero(~np.isfinite(pnl[0]))[0])
-        raise NotFiniteError(f"pnl must be finite, was {pnl[0, where]!r} in scenario {where}")
+        raise NotFiniteError(f"pnl must be finite, was {float(pnl[0, where])!r} in scenario {where}")
     return float(found.loss[0])
 
 

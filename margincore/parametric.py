@@ -197,15 +197,17 @@ def delta_gamma(delta: npt.ArrayLike, gamma: npt.ArrayLike, covariance: npt.Arra
     theta : float
         Certain part of the P&L over the horizon.
     method : {"fourier", "cornish_fisher"}
-        "fourier" inverts the exact characteristic function (Imhof; Gil-Pelaez).  "cornish_fisher" expands the quantile
-        by skewness and kurtosis and is refused outside its validity region, where it is not monotone.
+        "fourier" inverts the exact characteristic function (Imhof; Gil-Pelaez), or, where one factor is left, solves
+        the quadratic exactly.  "cornish_fisher" expands the quantile by skewness and kurtosis and is refused outside
+        its validity region, where it is not monotone.
 
     Raises
     ------
     RangeError
         Cornish-Fisher outside its validity region.
     NotConvergedError
-        Fourier where the characteristic function falls too slowly, such as one factor of pure gamma: use scenarios.
+        Fourier where the characteristic function falls too slowly, such as one factor of strong gamma beside another of
+        a thousandth of it: use scenarios.
 
     References
     ----------
@@ -221,7 +223,11 @@ def delta_gamma(delta: npt.ArrayLike, gamma: npt.ArrayLike, covariance: npt.Arra
     if choice("method", method, ("fourier", "cornish_fisher")) == "cornish_fisher":
         return _cornish_fisher(mean, deviation, third / deviation**3, fourth / variance**2, 1.0 - level)
     scaled = QuadraticForm((form.theta - mean) / deviation, form.linear / deviation, form.square / deviation)
-    found = _fourier(scaled, 1.0 - level)
+    active = np.flatnonzero((np.abs(scaled.linear) > 1e-9) | (np.abs(scaled.square) > 1e-9))
+    if len(active) == 1 and abs(scaled.linear[active[0]]) < 1e4 * abs(scaled.square[active[0]]):
+        found = _one_factor(scaled.theta, float(scaled.linear[active[0]]), float(scaled.square[active[0]]), 1.0 - level)
+    else:
+        found = _fourier(scaled, 1.0 - level)
     return TailRisk(found.value_at_risk * deviation - mean, found.expected_shortfall * deviation - mean)
 
 
@@ -243,6 +249,36 @@ def _cornish_fisher(mean: float, deviation: float, skewness: float, excess: floa
     return TailRisk(-mean - deviation * quantile(z, z * z, z**3), -mean - deviation * below)
 
 
+def _one_factor(theta: float, linear: float, square: float, tail: float) -> TailRisk:
+    """Of ``theta + linear y + square y^2``, of mean 0 and variance 1, exactly: y lies between two roots or outside."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    def density(y: float) -> float:
+        return math.exp(-0.5 * y * y) / math.sqrt(2.0 * math.pi)
+
+    def below(y: float) -> float:
+        """Expectation of the form over all factors below y; what lies above, mirrored, is the form of ``-linear``."""
+        return float((theta + square) * ndtr(y)) - (linear + square * y) * density(y)
+
+    middle = -0.5 * linear / square
+
+    def loss_probability(reach: float) -> float:
+        if square > 0.0:
+            return float(ndtr(middle + reach) - ndtr(middle - reach))
+        return float(ndtr(middle - reach) + ndtr(-middle - reach))
+
+    reach = float(brentq(lambda r: loss_probability(r) - tail, 0.0, abs(middle) + 40.0, xtol=1e-14, rtol=1e-14))
+    edge = theta + square * (reach * reach - middle * middle)
+    if square > 0.0:
+        inside = below(middle + reach) - below(middle - reach)
+    else:
+        high = middle + reach
+        above = float((theta + square) * ndtr(-high)) + (linear + square * high) * density(high)
+        inside = below(middle - reach) + above
+    return TailRisk(-edge, -inside / tail)
+
+
 def _fourier(form: QuadraticForm, tail: float) -> TailRisk:
     """Of a form with mean 0 and variance 1, by Gauss-Legendre panels.
 
@@ -253,7 +289,7 @@ def _fourier(form: QuadraticForm, tail: float) -> TailRisk:
     end = 8.0
     while abs(form.characteristic(np.array([end]))[0]) > 1e-8 * end:
         end *= 1.25
-        if end > 3_000.0:
+        if end > 20_000.0:
             raise NotConvergedError("the characteristic function falls too slowly; use scenarios with full revaluation")
     node, weight = np.polynomial.legendre.leggauss(16)
     panels = max(int(end), 64)

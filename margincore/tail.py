@@ -78,6 +78,13 @@ def value_at_risk(pnl: npt.ArrayLike, level: float, *, convention: str = "upper"
     RangeError
         If `level`, `convention` or `weights` break their rule.
 
+    Notes
+    -----
+    Upper is the rank rule ``ceil((1 - level) n)``, freed of binary rounding.  Where the tail is a whole number of
+    scenarios it is the loss that is reached, not exceeded, with probability ``1 - level``; the smallest loss that is
+    not exceeded with probability `level` is then the lower one.  Of four scenarios at 75 % these are the worst loss
+    and the second worst.
+
     Examples
     --------
     >>> value_at_risk([-3.0, -1.0, 2.0, 4.0], 0.75)

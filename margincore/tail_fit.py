@@ -41,9 +41,9 @@ class TailFit:
     def _tail(self, level: float) -> float:
         tail = 1.0 - checked_level(level)
         reach = self.exceedances / self.observations
-        if tail > reach:
+        if tail > reach * (1.0 + 1e-10):  # 1 - 0.95 is a little more than 1 in 20
             raise RangeError(f"level must be at least {1.0 - reach:.6g}, the share below the threshold, was {level!r}")
-        return tail / reach
+        return min(tail / reach, 1.0)
 
     def value_at_risk(self, level: float) -> float:
         """Loss exceeded with probability ``1 - level``; the level must lie beyond the threshold."""

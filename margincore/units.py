@@ -121,7 +121,7 @@ def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None =
         raise ShapeError(f"{name} must not be empty, had shape {result.shape}")
     if finite and not np.isfinite(result).all():
         where = int(np.flatnonzero(~np.isfinite(result.ravel()))[0])
-        raise NotFiniteError(f"{name} must be finite, was {result.ravel()[where]!r} at position {where}")
+        raise NotFiniteError(f"{name} must be finite, was {float(result.ravel()[where])!r} at position {where}")
     return result
 
 

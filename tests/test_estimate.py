@@ -71,3 +71,8 @@ def test_bad_input():
         (lambda: mc.estimate([1.0, np.nan], mc.ValueAtRisk(0.9)), "finite")):
         with pytest.raises(MarginError, match=rule):
             call()
+
+
+def test_certain_losses_print_without_a_negative_zero():
+    found = mc.estimate(np.zeros(50), mc.ValueAtRisk(0.9))
+    assert str(found) == "0 (standard error 0, 95% in [0, 0], order)"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import margincore as mc
-from margincore.errors import MarginError
+from margincore.errors import MarginError, NotFiniteError, ShapeError
 
 MEASURES = [mc.Worst(), mc.ValueAtRisk(0.9), mc.ValueAtRisk(0.9, "lower"), mc.ValueAtRisk(0.95, "interpolated"),
             mc.ExpectedShortfall(0.9), mc.ExpectedShortfall(0.97), mc.Spectral(8.0),
@@ -92,3 +92,33 @@ def test_bad_input():
                        (lambda: mc.explain(good, mc.Worst(), weights=np.ones(5)), "sum to 1")):
         with pytest.raises(MarginError, match=rule):
             call()
+
+
+def test_messages_hold_plain_numbers_and_single_scenarios_are_refused():
+    with pytest.raises(NotFiniteError, match="was nan for position 0, scenario 1"):
+        mc.explain([[1.0, np.nan]], mc.Worst())
+    with pytest.raises(ShapeError, match="pnl must have at least 2 scenarios, had 1"):
+        mc.tail_weights([1.0], mc.ValueAtRisk(0.9))
+    assert mc.tail_weights([1.0], mc.Worst()).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_measure_is_its_weights_times_the_pnl(weighted):
+    """Ties, few scenarios, scenarios of no weight: the parts add up to the total bit for bit."""
+    rng = np.random.default_rng(3)
+    for trial in range(60):
+        count, level = int(rng.integers(2, 40)), float(rng.choice([0.5, 0.75, 0.9, 0.95, 0.99]))
+        table = rng.integers(-4, 5, (3, count)).astype(float) if trial % 2 else rng.standard_normal((3, count))
+        times = rng.integers(0, 4, count) + (np.arange(count) == 0)
+        weights = times / times.sum() if weighted else None
+        for measure in (mc.Worst(), mc.ValueAtRisk(level), mc.ValueAtRisk(level, "lower"), mc.ExpectedShortfall(level),
+                        mc.Spectral(4.0), mc.Spectral(2.5, "power"),
+                        mc.Weighted(((mc.ValueAtRisk(level), 0.25), (mc.ExpectedShortfall(0.9), 0.75)))):
+            found = mc.explain(table, measure, weights=weights)
+            running = 0.0
+            for part in found.component:
+                running += part
+            assert running + found.residue == found.total and abs(found.residue) < 1e-9
+            share = mc.tail_weights(table.sum(axis=0), measure, weights)
+            assert share.sum() == pytest.approx(1.0) and share.min() >= -1e-12
+            assert -(share @ table.sum(axis=0)) == pytest.approx(found.total, abs=1e-9)

@@ -103,9 +103,34 @@ def test_cornish_fisher_validity_region():
         mc.delta_gamma([0.1], [[-5.0]], [[1.0]], 0.99, method="cornish_fisher")
 
 
+@pytest.mark.parametrize("delta", [0.0, 0.4, -3.0, 30.0])
+@pytest.mark.parametrize("gamma", [-1.0, 0.7, -0.01])
+def test_one_factor_is_the_non_central_chi_square(delta, gamma):
+    """A quadratic of one normal is ``gamma / 2 (y + delta / gamma)^2`` less a number."""
+    square, centre, low = 0.5 * gamma, (delta / gamma) ** 2, 2.0 - 0.5 * delta**2 / gamma
+
+    def loss(tail):
+        quantile = (stats.ncx2.ppf if gamma > 0.0 else stats.ncx2.isf)(tail, 1, centre)
+        return -(square * quantile + low)
+
+    for tail in (0.1, 0.01):
+        found = mc.delta_gamma([delta], [[gamma]], [[1.0]], 1.0 - tail, theta=2.0)
+        assert found.value_at_risk == pytest.approx(loss(tail), rel=1e-6)
+        mean = integrate.quad(loss, 0.0, tail, epsrel=1e-9)[0] / tail
+        assert found.expected_shortfall == pytest.approx(mean, rel=1e-5)
+
+
+def test_two_equal_factors_of_pure_gamma_are_exponential():
+    """Half the squared length of two normals is exponential; both factors as one is the same law as one factor."""
+    found = mc.delta_gamma([0.0, 0.0], -np.eye(2), np.eye(2), 0.99)
+    assert found == pytest.approx((-np.log(0.01), 1.0 - np.log(0.01)), rel=1e-6)
+    both = mc.delta_gamma([1.0, 1.0], [[-0.1, 0.0], [0.0, -0.1]], np.ones((2, 2)), 0.975)
+    assert both == pytest.approx(mc.delta_gamma([2.0], [[-0.2]], [[1.0]], 0.975), rel=1e-9)
+
+
 def test_fourier_refuses_what_it_cannot_invert():
     with pytest.raises(NotConvergedError, match="scenarios"):
-        mc.delta_gamma([0.0], [[-1.0]], [[1.0]], 0.99)
+        mc.delta_gamma([0.0, 0.0], [[-1.0, 0.0], [0.0, -1e-4]], np.eye(2), 0.99)
     assert mc.delta_gamma([0.0], [[0.0]], [[1.0]], 0.99, theta=2.0) == (-2.0, -2.0)
 
 
@@ -119,12 +144,20 @@ def test_tail_fit_recovers_a_pareto_tail():
     beyond = -np.sort(pnl)[:4000] - found.threshold
     oracle = stats.genpareto.fit(beyond, floc=0)
     assert (found.shape, found.scale) == pytest.approx((oracle[0], oracle[2]), rel=2e-3)
+    assert found.value_at_risk(0.9) == found.threshold  # although 1 - 0.9 is binary a little less than a tenth
     true = 10.0 + stats.genpareto.isf(0.01, shape, scale=scale)
     assert abs(found.value_at_risk(0.999) - true) < 4 * found.value_at_risk_error(0.999)
     mean = found.value_at_risk(0.999) + stats.genpareto.expect(
         lambda y: y - (found.value_at_risk(0.999) - found.threshold), args=(found.shape,), scale=found.scale,
         lb=found.value_at_risk(0.999) - found.threshold) / 0.01
     assert found.expected_shortfall(0.999) == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("tail", [0.05, 0.1, 0.025])
+def test_tail_fit_answers_at_its_own_threshold(tail):
+    found = mc.fit_tail(np.random.default_rng(4).standard_t(4, 4000), tail=tail)
+    assert found.value_at_risk(1.0 - tail) == pytest.approx(found.threshold, rel=1e-9)
+    assert found.expected_shortfall(1.0 - tail) > found.threshold
 
 
 def test_tail_fit_of_thin_and_exponential_tails():
