@@ -61,7 +61,7 @@ class Engine:
         self.plan = _resolved(model, contracts)
         first = min(4, positions)
         try:
-            self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *_table(self.plan))
+            self.book = MarginBook(accounts + 1, (accounts + 1) * positions, first, *self.plan.book_columns)
         except MemoryError:
             raise CapacityError(f"accounts times positions must fit into memory, were {accounts} x {positions}"
                                 ) from None
@@ -336,7 +336,7 @@ class Engine:
                 target[column] = contracts.column[symbol]
             elif self.book.holders(column):
                 raise RangeError(f"contracts must keep {symbol!r}, which is held")
-        self.book.remap(target, *_table(plan))
+        self.book.remap(target, *plan.book_columns)
         self.book.set_plan(plan.stages)
         self.book.forget_market()
         self.contracts, self.plan, self.columns = contracts, plan, None
@@ -348,7 +348,7 @@ class Engine:
         plan = _resolved(model, self.contracts)
         Plan(len(self.contracts), len(self.contracts.assets), plan.stages)       # refuses before anything is written
         tick = None if self.columns is None else plan.tick(self.columns)
-        self.book.remap(np.arange(len(self.contracts), dtype=np.int32), *_table(plan))
+        self.book.remap(np.arange(len(self.contracts), dtype=np.int32), *plan.book_columns)
         self.book.set_plan(plan.stages)
         self.model, self.plan = model, plan
         if tick is not None:
@@ -390,10 +390,3 @@ def _resolved(model: MarginModel, contracts: Contracts) -> MarginPlan:
     if not callable(getattr(model, "resolve", None)):
         raise RangeError(f"model must have resolve(contracts), was {model!r}")
     return model.resolve(contracts)
-
-
-def _table(plan: MarginPlan) -> tuple[Any, ...]:
-    contracts = plan.contracts
-    return (len(contracts.assets), plan.rank, contracts.settle, contracts.kind, contracts.multiplier,
-            contracts.inverse)
-

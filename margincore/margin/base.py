@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,13 @@ class MarginPlan:
         rank = np.empty(len(order), np.int32)
         rank[order] = columns
         return rank
+
+    @property
+    def book_columns(self) -> tuple[Any, ...]:
+        """What a book takes of the columns: assets, rank, settle, kind, multiplier, inverse."""
+        contracts = self.contracts
+        return (len(contracts.assets), self.rank, contracts.settle, contracts.kind, contracts.multiplier,
+                contracts.inverse)
 
     def tick(self, columns: MarketColumns) -> Tick:
         """Everything the kernel needs of one observation."""
