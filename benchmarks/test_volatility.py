@@ -1,5 +1,7 @@
 """Volatility: filters, maximum likelihood and ticks beside what a good user would take, the same answer first."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -246,16 +248,41 @@ class PurePython:
         return self.h
 
 
+EMPTY = """
+cimport cython
+
+@cython.final
+cdef class Empty:
+    def update(self, double value):
+        return value
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_method(tmp_path_factory):
+    """A compiled method from one float to another that does nothing: the price of the call."""
+    build = pytest.importorskip("Cython.Build", reason="Cython is not installed")
+    setuptools = pytest.importorskip("setuptools", reason="setuptools is not installed")
+    folder = tmp_path_factory.mktemp("empty")
+    (folder / "empty_call.pyx").write_text(EMPTY)
+    extension = setuptools.Extension("empty_call", [str(folder / "empty_call.pyx")], extra_compile_args=["-O3"])
+    modules = build.cythonize([extension], build_dir=str(folder), language_level=3, quiet=True,
+                              compiler_directives={"binding": True})
+    script = {"build_lib": str(folder), "build_temp": str(folder), "force": True}
+    setuptools.setup(script_args=["--quiet", "build_ext"], ext_modules=modules, options={"build_ext": script})
+    spec = importlib.util.spec_from_file_location("empty_call", next(folder.glob("empty_call*.so")))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Empty().update
+
+
 @pytest.mark.parametrize("peer", ["margincore", "pure Python", "empty method call"])
-def test_streaming_update(benchmark, peer):
+def test_streaming_update(benchmark, peer, empty_method):
     benchmark.group = "streaming update, one EWMA tick"
     state, pure = MODELS["EWMA"].start(), PurePython(1e-4)
     assert state.update(0.01) == pytest.approx(pure.update(0.01), rel=1e-14)
-    # A comparison of two floats is the price of a compiled method call with one number.
-    calls = {"margincore": (state.update, (0.01,)), "pure Python": (pure.update, (0.01,)),
-             "empty method call": ((1.0).__eq__, (0.01,))}
-    call, arguments = calls[peer]
-    benchmark.pedantic(call, arguments, rounds=200, iterations=20_000)
+    call = {"margincore": state.update, "pure Python": pure.update, "empty method call": empty_method}[peer]
+    benchmark.pedantic(call, (0.01,), rounds=500, iterations=10_000)
 
 
 @pytest.mark.parametrize("peer", ["margincore", "numpy"])
@@ -273,3 +300,63 @@ def test_streaming_panel(benchmark, peer):
         benchmark.pedantic(panel.update, (ticks, out), rounds=200, iterations=5_000)
     else:
         benchmark.pedantic(numpy_update, rounds=200, iterations=500)
+
+
+@pytest.mark.parametrize("peer", ["margincore", "numpy"])
+def test_covariance(benchmark, peer):
+    benchmark.group = "EWMA covariance, 50 assets x 1,000 bars"
+    panel = PANEL[:1_000, :50].copy()
+    model = vol.EwmaCovariance(decay=0.94, target="none")
+
+    def weighted():  # all at once: no state, no shrinkage
+        weights = 0.94 ** np.arange(len(panel))[::-1]
+        return (panel * (weights / weights.sum())[:, None]).T @ panel
+
+    run = {"margincore": lambda: model.fit(panel).covariance, "numpy": weighted}[peer]
+    np.testing.assert_allclose(run(), weighted(), rtol=1e-9, atol=1e-12)
+    benchmark(run)
+
+
+@pytest.mark.parametrize("peer", ["margincore", "scikit-learn"])
+def test_ledoit_wolf(benchmark, peer):
+    benchmark.group = "Ledoit-Wolf shrinkage, 50 assets x 5,000 bars"
+    panel = PANEL[:, :50].copy()
+    if peer == "margincore":
+        benchmark(vol.ledoit_wolf, panel)
+        return
+    peers = pytest.importorskip("sklearn.covariance", reason="scikit-learn is not installed")
+    np.testing.assert_allclose(peers.ledoit_wolf(panel)[0], vol.ledoit_wolf(panel).covariance, rtol=1e-9, atol=1e-15)
+    benchmark(peers.ledoit_wolf, panel)
+
+
+@pytest.mark.parametrize("assets", [20, 100])
+def test_nearest_correlation(benchmark, assets):
+    benchmark.group = f"nearest correlation matrix, {assets} assets"
+    noise = np.random.default_rng(5).uniform(-0.3, 0.3, (assets, assets))
+    broken = 0.5 + 0.5 * (noise + noise.T)
+    np.fill_diagonal(broken, 1.0)
+    assert np.linalg.eigvalsh(broken)[0] < 0.0
+    assert np.linalg.eigvalsh(vol.nearest_correlation(broken))[0] > -1e-12
+    benchmark(vol.nearest_correlation, broken)
+
+
+MARGIN = vol.MarginVolatility(
+    model=MODELS["GARCH"], article28=(vol.Buffer(), vol.StressedWeight(), vol.LookbackFloor()), floor_annual=0.1,
+    half_life_fall_days=10.0, rise_max_daily=1.0, fall_max_daily=0.1)
+
+
+def test_margin_volatility_step(benchmark):
+    benchmark.group = "MarginVolatility, one bar of 64 underlyings, all stages"
+    state = MARGIN.start(PANEL[:500])
+    ticks = PANEL[500].copy()
+    assert state.step(ticks).shape == (64,)
+    benchmark(state.step, ticks)
+
+
+def test_margin_volatility_filter(benchmark):
+    benchmark.group = "MarginVolatility, 2,000 bars of 64 underlyings, all stages"
+    benchmark.extra_info["items"] = 2_000 * 64
+    state = MARGIN.start(PANEL[:500])
+    path = MARGIN.filter(PANEL[:2_000], warm_up=500)
+    assert path[1].tolist() == state.step(PANEL[500]).tolist()
+    benchmark.pedantic(MARGIN.filter, (PANEL[:2_000],), {"warm_up": 500}, rounds=3)

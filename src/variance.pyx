@@ -431,6 +431,7 @@ cdef struct panel_t:
     double* deviation
     double* refused
     double* start
+    double* taken
 
 
 cdef void panel_block(mc_const_lane values, mc_lane out, mc_lane level, mc_const_lane mean, mc_const_lane omega,
@@ -450,6 +451,19 @@ cdef void panel_block(mc_const_lane values, mc_lane out, mc_lane level, mc_const
         for s in range(width):
             level[s] = squared_next(level[s], values[t * stride + s] - mean[s], omega[s], first[s], second[s], beta[s])
             out[t * stride + s] = level[s]
+
+
+cdef void last_features(mc_const_lane values, mc_const_lane mean, mc_const_lane level, mc_lane a, mc_lane b,
+                        Py_ssize_t n) noexcept nogil:
+    # What `observe` leaves of the last return, where none was refused.
+    cdef double e, high, low
+    cdef Py_ssize_t s
+    for s in range(n):
+        e = values[s] - mean[s]
+        high = 0.5 * (e + fabs(e))
+        low = 0.5 * (e - fabs(e))
+        a[s] = high * high if fabs(level[s]) < 1e308 else a[s]
+        b[s] = low * low if fabs(level[s]) < 1e308 else b[s]
 
 
 cdef void panel_row(panel_t* c, const double* values, double* out, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
@@ -485,6 +499,7 @@ cdef void panel_row(panel_t* c, const double* values, double* out, Py_ssize_t be
                 c.form == DIRECT and values[s] < 0.0):
             out[s] = 0.0 * (1e308 * 1e308)
             c.refused[s] += 1.0
+            c.taken[s] -= 1.0
             continue
         for j in range(c.p - 1, 0, -1):
             c.a[j * n + s] = c.a[(j - 1) * n + s]
@@ -526,12 +541,12 @@ cdef class PanelState:
         one = states[0]
         cdef int32_t p = one.c.p, q = one.c.q, levels = max(one.c.q, 1)
         self.orders = (p, q)
-        self._store = np.zeros((6 + 4 * p + q + levels, n))
+        self._store = np.zeros((7 + 4 * p + q + levels, n))
         cdef double* at = <double*>cnp.PyArray_DATA(self._store)
         self.c.size, self.c.p, self.c.q, self.c.form = n, p, q, one.c.form
         self.c.mean, self.c.omega, self.c.variance, self.c.deviation = at, at + n, at + 2 * n, at + 3 * n
-        self.c.refused, self.c.start = at + 4 * n, at + 5 * n
-        self.c.first = at + 6 * n
+        self.c.refused, self.c.start, self.c.taken = at + 4 * n, at + 5 * n, at + 6 * n
+        self.c.first = at + 7 * n
         self.c.second = self.c.first + p * n
         self.c.a = self.c.second + p * n
         self.c.b = self.c.a + p * n
@@ -539,13 +554,13 @@ cdef class PanelState:
         self.c.level = self.c.beta + q * n
         self._variance_row = 2
         if self.c.form != LOGARITHM:  # the level is the variance
-            self._variance_row = 6 + 4 * p + q
+            self._variance_row = 7 + 4 * p + q
             self.c.variance = self.c.level
         self._plain = self.c.form == SQUARE and p == 1 and q == 1
         for s in range(n):
             one = states[s]
             self._plain = self._plain and one.c.beta[0] > 0.0
-            self.c.mean[s], self.c.omega[s] = one.c.mean, one.c.omega
+            self.c.mean[s], self.c.omega[s], self.c.taken[s] = one.c.mean, one.c.omega, one.c.count
             self.c.variance[s], self.c.deviation[s] = one.c.variance, one.c.deviation
             for j in range(p):
                 self.c.first[j * n + s], self.c.second[j * n + s] = one.c.first[j], one.c.second[j]
@@ -558,6 +573,38 @@ cdef class PanelState:
     def __len__(self):
         return self.c.size
 
+    def states(self):
+        """One VarianceState per series, at the same point; the panel goes on without them."""
+        cdef VarianceState one
+        cdef Py_ssize_t s, n = self.c.size, j
+        result = []
+        for s in range(n):
+            one = VarianceState.__new__(VarianceState)
+            one.c.form, one.c.p, one.c.q = self.c.form, self.c.p, self.c.q
+            one.c.mean, one.c.omega, one.c.count = self.c.mean[s], self.c.omega[s], <int64_t>self.c.taken[s]
+            one.c.variance, one.c.deviation = self.c.variance[s], self.c.deviation[s]
+            for j in range(self.c.p):
+                one.c.first[j], one.c.second[j] = self.c.first[j * n + s], self.c.second[j * n + s]
+                one.c.a[j], one.c.b[j] = self.c.a[j * n + s], self.c.b[j * n + s]
+            for j in range(self.c.q):
+                one.c.beta[j] = self.c.beta[j * n + s]
+            for j in range(max(self.c.q, 1)):
+                one.c.level[j] = self.c.level[j * n + s]
+            result.append(one)
+        return result
+
+    def save(self):
+        """Everything as a list of plain dictionaries, those of `VarianceState.save`: JSON keeps it to the bit."""
+        return [state.save() for state in self.states()]
+
+    @staticmethod
+    def load(saved):
+        """The panel that `save` described; its count of refused returns starts anew."""
+        return PanelState([VarianceState.load(one) for one in saved])
+
+    def __reduce__(self):
+        return PanelState.load, (self.save(),)
+
     def update(self, cnp.ndarray values not None, cnp.ndarray out not None):
         """Take one return per series; write each next variance forecast to `out`, NaN where refused."""
         cdef const double* x = vector(values, self.c.size, "values")
@@ -569,7 +616,9 @@ cdef class PanelState:
     cdef void _run(self, const double* x, double* y, Py_ssize_t times, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
         cdef panel_t* c = &self.c
         cdef Py_ssize_t s, t, width, rows
-        if self._plain:
+        for s in range(begin, end):
+            c.taken[s] += times
+        if self._plain and times > 0:
             memcpy(c.start + begin, c.level + begin, (end - begin) * sizeof(double))
             t = 0
             while t < times:  # in stripes of rows, so that neighbouring blocks meet in the cache
@@ -581,6 +630,8 @@ cdef class PanelState:
                                 c.first + s, c.second + s, c.beta + s, rows, c.size, width)
                     s += width
                 t += rows
+            last_features(x + (times - 1) * c.size + begin, c.mean + begin, c.level + begin, c.a + begin, c.b + begin,
+                          end - begin)
             for s in range(begin, end):
                 if not isfinite(c.level[s]):  # rare: again, with a check of every return
                     c.level[s] = c.start[s]

@@ -1,6 +1,7 @@
 """Covariance with shrinkage, correlation repair and stress: twins, published matrices, properties, errors."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -186,12 +187,33 @@ def test_stressed_matrices_stay_valid(assets, seed, weight, towards):
     assert np.array_equal(np.diagonal(stressed), np.ones(assets))
 
 
+def test_bars_with_a_gap_are_an_error_or_left_out():
+    panel = np.random.default_rng(3).standard_normal((80, 3)) * 0.02
+    gaps = np.insert(panel, [0, 30, 80], np.nan, axis=0)
+    gaps[31, 0] = 0.01
+    with pytest.raises(MarginError, match="was nan in bar 0 of asset 0"):
+        covariance.EwmaCovariance().start(gaps)
+    skipping = covariance.EwmaCovariance(missing="skip").start(gaps)
+    assert (skipping.skipped, skipping.observations) == (3, 80)
+    assert skipping.covariance().tobytes() == covariance.EwmaCovariance().start(panel).covariance().tobytes()
+    again = covariance.EwmaCovarianceState.load(skipping.model, skipping.save())
+    again.update([0.01, math.nan, 0.0])
+    assert (again.skipped, again.observations) == (4, 80)
+    gaps[5, 1] = np.inf
+    before = skipping.save()
+    with pytest.raises(MarginError, match="was inf in bar 5 of asset 1"):
+        skipping.extend(gaps)
+    with pytest.raises(MarginError):
+        skipping.update([0.01, math.nan, math.inf])
+    assert skipping.save() == before
+
+
 def test_bad_panels_raise():
     good = panel(30, 3, 14)
     bad = good.copy()
     bad[4, 1] = np.nan
     for call in (covariance.ledoit_wolf, covariance.EwmaCovariance().fit):
-        with pytest.raises(NotFiniteError, match="position 13"):
+        with pytest.raises(NotFiniteError, match="bar 4 of asset 1"):
             call(bad)
         with pytest.raises(ShapeError, match="axes"):
             call(good[0])

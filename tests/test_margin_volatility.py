@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -269,6 +270,25 @@ def test_resolve_gives_every_underlying_its_scale():
         assert found[name] == model.filter(history[name], implied=implied)[-1]
     assert np.isnan(EVERYTHING.resolve(history, age_days={"ETH": 10.0})["ETH"])
     assert model.resolve(history, age_days=10.0)["ETH"] == model.resolve(history)["ETH"]
+
+
+def test_resolve_names_every_bad_underlying_or_leaves_them_unknown():
+    good = np.random.default_rng(1).standard_normal(200) * 0.02
+    bad = good.copy()
+    bad[50] = np.inf
+    history = {"A": good, "B": bad, "C": good[:5], "D": np.zeros(200), "E": good[::-1].copy()}
+    model = MarginVolatility()
+    with pytest.raises(MarginError) as caught:
+        model.resolve(history)
+    assert all(f"{name}: " in str(caught.value) for name in "BCD")
+    found = model.resolve(history, bad="unknown")
+    alone = model.resolve({"A": good, "E": history["E"]})
+    assert list(found) == list(history) and all(math.isnan(found[name]) for name in "BCD")
+    assert (found["A"], found["E"]) == (alone["A"], alone["E"])
+    aged = model.resolve({"A": good, "E": good}, age_days={"A": -1.0}, bad="unknown")
+    assert math.isnan(aged["A"]) and aged["E"] > 0.0
+    with pytest.raises(RangeError, match="bad must be one of"):
+        model.resolve(history, bad="drop")
 
 
 def test_resolved_volatility_scales_a_scenario_grid():

@@ -1,13 +1,16 @@
 """The contract that every class listed in a registry must satisfy; a new class is tested the moment it is listed."""
 
 import dataclasses
+import json
 import math
+import pickle
 
 import numpy as np
 import pytest
 
 from margincore import vol
 from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
+from margincore.kernels.variance import PanelState
 
 EXAMPLES = {
     "Ewma": {"decay": 0.94},
@@ -138,3 +141,69 @@ def test_a_foreign_state_is_refused(kind):
     other = vol.Ewma(decay=0.5, start_variance=1.0).start()
     with pytest.raises(RangeError, match="state must come from this model"):
         example(kind).forecast(other, 3)
+
+
+@models
+def test_panels_are_single_series_side_by_side(kind):
+    model = example(kind)
+    table = np.column_stack([observations(kind), 3.0 * observations(kind)[::-1], observations(kind)])
+    table[40, 2] = np.nan
+    found = model.filter_panel(table)
+    assert found.refused.tolist() == [0, 0, 1]
+    for at in range(2):
+        assert found.variance[:, at].tobytes() == model.filter(table[:, at].copy()).tobytes()
+    assert np.flatnonzero(np.isnan(found.variance[:, 2])).tolist() == [41]
+    panel, out = model.start_panel(table[:-1]), np.empty(3)
+    panel.update(table[-1].copy(), out)
+    assert out.tobytes() == found.variance[-1].tobytes()
+    for at, state in enumerate(panel.states()):
+        single = model.start(table[np.isfinite(table[:, at]), at].copy())
+        assert state == single
+        assert model.forecast(state, 3).variance.tolist() == model.forecast(single, 3).variance.tolist()
+    again = PanelState.load(json.loads(json.dumps(panel.save())))
+    assert again.variance.tobytes() == panel.variance.tobytes()
+    assert pickle.loads(pickle.dumps(panel)).save() == panel.save()
+
+
+def test_egarch_with_heavy_tails_forecasts_further_by_simulation():
+    calming = vol.Egarch(omega=-0.4, alpha=-0.05, gamma=0.02, beta=0.955, innovation=vol.StudentT(6.0))
+    data = observations(vol.Egarch)
+    with pytest.raises(RangeError, match="give a generator"):
+        calming.forecast(data, 2)
+    found = calming.forecast(data, 5, generator=np.random.default_rng(1), paths=20_000)
+    again = calming.forecast(calming.start(data), 5, generator=np.random.default_rng(1), paths=20_000)
+    assert found.variance.tobytes() == again.variance.tobytes() and found.total == pytest.approx(found.variance.sum())
+    assert found.variance[0] == calming.filter(data)[-1]
+    drawn = calming.simulate(5, np.random.default_rng(2), paths=20_000, state=calming.start(data)).variance
+    error = drawn.std(axis=0) * math.sqrt(2.0 / 20_000)
+    assert (np.abs(found.variance - drawn.mean(axis=0)) <= 4.5 * error + 1e-15).all()
+    normal = example(vol.Egarch)
+    exact = normal.forecast(data, 5).variance
+    close = normal.forecast(data, 5, generator=np.random.default_rng(1), paths=20_000).variance
+    np.testing.assert_allclose(close, exact, rtol=0.02)
+
+
+def test_a_series_without_a_start_is_refused_alone():
+    table = np.column_stack([np.zeros(50), observations(vol.Ewma)[:50], np.full(50, np.nan)])
+    found = vol.Ewma().filter_panel(table)
+    assert found.refused.tolist() == [50, 0, 50]
+    assert np.isnan(found.variance[:, [0, 2]]).all() and (found.variance[:, 1] > 0.0).all()
+    with pytest.raises(MarginError, match="series 0"):
+        vol.Ewma().start_panel(table)
+
+
+@pytest.mark.parametrize("kind", [vol.Ewma, vol.Har])
+def test_panel_fits_have_a_status_each(kind):
+    model = example(vol.Har if kind is vol.Har else vol.Garch, start_variance=1e-4)
+    table = np.ascontiguousarray(model.simulate(600, np.random.default_rng(5), paths=4).returns.T)
+    table[7, 1] = np.nan
+    table[:, 2] = 1e-4
+    fits = kind.fit_panel(table)
+    assert fits.status.tolist() == [0, 2, 3, 0]
+    assert np.isnan(fits.values[1:3]).all()
+    for at in (0, 3):
+        single = kind.fit(table[:, at].copy())
+        assert fits.values[at].tolist() == single.values.tolist()
+        assert fits.model(at).recursion() == single.model.recursion()
+    with pytest.raises(MarginError, match="series 1"):
+        fits.model(1)

@@ -3,7 +3,7 @@
 from margincore.vol import realised
 from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
 from margincore.vol.bars import Bars, previous_tick
-from margincore.vol.base import Forecast, Simulation, VolatilityModel
+from margincore.vol.base import Forecast, PanelFilter, Simulation, VolatilityModel
 from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
 from margincore.vol.component import Component
 from margincore.vol.correlation import covariance_to_correlation, nearest_correlation, stressed_correlation
@@ -13,7 +13,7 @@ from margincore.vol.ewma import Ewma
 from margincore.vol.fit import PanelFit, VolatilityFit
 from margincore.vol.garch import Garch
 from margincore.vol.gjr import Gjr
-from margincore.vol.har import Har, HarFit
+from margincore.vol.har import Har, HarFit, HarPanelFit
 from margincore.vol.innovation import Normal, SkewT, StudentT
 from margincore.vol.jumps import (
     JumpTest,
@@ -46,12 +46,14 @@ __all__ = [
     "Gjr",
     "Har",
     "HarFit",
+    "HarPanelFit",
     "JumpTest",
     "LookbackFloor",
     "MarginVolatility",
     "MarginVolatilityState",
     "MaxBlend",
     "Normal",
+    "PanelFilter",
     "PanelFit",
     "PathStatus",
     "RealisedMeasures",

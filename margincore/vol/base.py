@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from margincore.errors import RangeError, ShapeError
-from margincore.kernels.variance import VarianceState
-from margincore.units import Floats, floats, integer, number
+from margincore.errors import MarginError, RangeError, ShapeError
+from margincore.kernels.variance import PanelState, VarianceState
+from margincore.units import Floats, Ints, floats, integer, number
 from margincore.vol.innovation import Innovation, Normal, SkewT, StudentT
 
 BACKCAST_DECAY, BACKCAST_LENGTH = 0.94, 75  # RiskMetrics' decay; its weight left after 75 returns is 1 %
@@ -69,6 +69,24 @@ class Simulation:
 
     returns: Floats
     variance: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class PanelFilter:
+    """One-step variance forecasts of many series.
+
+    Attributes
+    ----------
+    variance : float64 array, shape (times + 1, series)
+        As `VolatilityModel.filter`, each column on its own: NaN after a return that was refused, and throughout where
+        the series gives no start.
+    refused : int64 array, shape (series,)
+        Returns that were not finite (or gave no finite variance): the state skipped them.  All of them where the
+        series gave no start.
+    """
+
+    variance: Floats
+    refused: Ints
 
 
 class VolatilityModel(ABC):
@@ -130,6 +148,51 @@ class VolatilityModel(ABC):
         if series.size:
             state.extend(series, np.empty(series.size))
         return state
+
+    def start_panel(self, history: Any) -> PanelState:
+        """Streaming state of many series of this model after `history` (times, series).
+
+        ``state.update(values, out)`` takes one return of each and writes the variance forecasts for the next, the
+        bits that one state per series gives.  A return that is not finite is refused for its series alone.
+
+        Raises
+        ------
+        MarginError
+            If a series gives no start, with its number in front.
+        """
+        table = floats("history", history, ndim=2, finite=False, empty=True)
+        states = []
+        for at, column in enumerate(table.T):
+            try:
+                states.append(self._begin(column[np.isfinite(column)]))
+            except MarginError as error:
+                raise type(error)(f"series {at}: {error}") from error
+        panel = PanelState(states)
+        panel.extend(table, np.empty_like(table))
+        return panel
+
+    def filter_panel(self, returns: Any) -> PanelFilter:
+        """One-step variance forecasts along each column of `returns` (times, series), each on its own.
+
+        The numbers of `filter`, bit for bit; what `filter` refuses is NaN for its series alone, and counted.
+        """
+        table = floats("returns", returns, ndim=2, finite=False)
+        states, kept = [], []
+        for at, column in enumerate(table.T):
+            try:
+                states.append(self._begin(column[np.isfinite(column)]))
+                kept.append(at)
+            except MarginError:  # said by the count of refused returns
+                continue
+        variance = np.full((table.shape[0] + 1, table.shape[1]), np.nan)
+        refused = np.full(table.shape[1], table.shape[0], np.int64)
+        if kept:
+            panel = PanelState(states)
+            out = np.empty((table.shape[0], len(kept)))
+            variance[0, kept] = panel.variance
+            panel.extend(np.ascontiguousarray(table[:, kept]), out)
+            variance[1:, kept], refused[kept] = out, panel.refused
+        return PanelFilter(variance, refused)
 
     def forecast(self, history: Any, horizon_steps: int) -> Forecast:
         """Expected variance path over the next `horizon_steps` returns.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from margincore.errors import MissingDataError, RangeError, ShapeError
+from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.units import Floats, choice, floats, integer, number
 from margincore.vol.correlation import covariance_to_correlation
 
@@ -195,6 +195,9 @@ class EwmaCovariance:
         Fixed shrinkage in [0, 1]; estimated when omitted.
     observations_min : int
         Fewer observations are an error, never a number.
+    missing : {"error", "skip"}
+        What a bar with a NaN is: an error that names it, or left out for every asset and counted in `skipped`.  A bar
+        is never used for some pairs alone: such a matrix need not be a covariance.
 
     References
     ----------
@@ -205,8 +208,10 @@ class EwmaCovariance:
     target: str = "identity"
     intensity: float | None = None
     observations_min: int = 20
+    missing: str = "error"
 
     def __post_init__(self) -> None:
+        choice("missing", self.missing, ("error", "skip"))
         number("decay", self.decay, above=0.0, below=1.0)
         choice("target", self.target, TARGETS)
         if self.intensity is not None:
@@ -219,9 +224,8 @@ class EwmaCovariance:
             if assets is None:
                 raise MissingDataError("history or assets must be given, was neither")
             return EwmaCovarianceState(self, integer("assets", assets, least=1))
-        panel = _panel(history, least=1)
-        state = EwmaCovarianceState(self, panel.shape[1])
-        return state.extend(panel)
+        panel = _panel(history, least=1, finite=False)
+        return EwmaCovarianceState(self, panel.shape[1]).extend(panel)
 
     def fit(self, returns: Any) -> Shrinkage:
         """Shrunk covariance per bar after all of `returns`, shape (observations, assets)."""
@@ -231,22 +235,31 @@ class EwmaCovariance:
 class EwmaCovarianceState:
     """Running sums of one `EwmaCovariance`; `update` takes one bar of returns of all assets."""
 
-    __slots__ = ("_moments", "assets", "model", "observations")
+    __slots__ = ("_moments", "assets", "model", "observations", "skipped")
 
     def __init__(self, model: EwmaCovariance, assets: int) -> None:
-        self.model, self.assets, self.observations = model, assets, 0
+        self.model, self.assets, self.observations, self.skipped = model, assets, 0, 0
         self._moments = _Moments(assets)
 
     def update(self, returns: Any) -> None:
         """Add one bar of returns, shape (assets,)."""
-        self._moments.add(floats("returns", returns, length=self.assets), self.model.decay)
+        row = floats("returns", returns, length=self.assets, finite=False)
+        if self.model.missing == "skip" and np.isnan(row).any() and not np.isinf(row).any():
+            self.skipped += 1
+            return
+        self._moments.add(floats("returns", row), self.model.decay)
         self.observations += 1
 
     def extend(self, panel: Iterable[Any]) -> EwmaCovarianceState:
         """Add bars one after the other; the same bits as `update` on each."""
-        checked = _panel(panel, least=1)
+        checked = _panel(panel, least=1, finite=False)
         if checked.shape[1] != self.assets:
             raise ShapeError(f"returns must have {self.assets} assets, had {checked.shape[1]}")
+        wrong = ~np.isfinite(checked) if self.model.missing == "error" else np.isinf(checked)
+        if wrong.any():  # before the first bar is taken: all or nothing
+            bar, asset = np.argwhere(wrong)[0]
+            raise NotFiniteError(f"returns must be finite, was {float(checked[bar, asset])!r} in bar {bar} of "
+                                 f"asset {asset}")
         for row in checked:
             self.update(row)
         return self
@@ -269,21 +282,23 @@ class EwmaCovarianceState:
     def save(self) -> dict[str, Any]:
         """The state as plain numbers; `load` gives the same bits back."""
         moments = {name: np.asarray(getattr(self._moments, name)).tolist() for name in _Moments.__slots__}
-        return {"assets": self.assets, "observations": self.observations, "moments": moments}
+        return {"assets": self.assets, "observations": self.observations, "skipped": self.skipped,
+                "moments": moments}
 
     @classmethod
     def load(cls, model: EwmaCovariance, saved: dict[str, Any]) -> EwmaCovarianceState:
         """The state that `save` wrote, under the same model."""
         state = cls(model, integer("assets", saved["assets"], least=1))
         state.observations = integer("observations", saved["observations"], least=0)
+        state.skipped = integer("skipped", saved.get("skipped", 0), least=0)
         for name in _Moments.__slots__:
             value = floats(f"moments[{name}]", saved["moments"][name], ndim=None)
             setattr(state._moments, name, value if value.ndim else float(value))
         return state
 
 
-def _panel(returns: Any, *, least: int) -> Floats:
-    panel = floats("returns", returns, ndim=2)
+def _panel(returns: Any, *, least: int, finite: bool = True) -> Floats:
+    panel = floats("returns", returns, ndim=2, finite=finite)
     if panel.shape[0] < least:
         raise ShapeError(f"returns must have at least {least} observations, had {panel.shape[0]}")
     return panel

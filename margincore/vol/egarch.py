@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from margincore.errors import RangeError, ShapeError
-from margincore.units import Floats, number
-from margincore.vol.base import Recursion, VolatilityModel, check_common, weights
+from margincore.kernels.variance import VarianceState
+from margincore.units import Floats, integer, number
+from margincore.vol.base import Forecast, Recursion, VolatilityModel, check_common, weights
 from margincore.vol.fit import PanelFit, VolatilityFit, maximise, maximise_panel
 from margincore.vol.innovation import Innovation, Normal
 from margincore.vol.problem import FitSpec, Vector, lags
@@ -42,7 +43,8 @@ class Egarch(VolatilityModel):
     Notes
     -----
     Under a Student law the expected variance two or more steps ahead is infinite where a shock raises the log
-    variance: `forecast` then answers one step only, `unconditional_variance` is infinite, and `simulate` remains.
+    variance: `unconditional_variance` is infinite, and `forecast` answers one step only, or further ones by simulation
+    where a generator is given.
 
     References
     ----------
@@ -104,6 +106,33 @@ class Egarch(VolatilityModel):
         return maximise_panel(SPEC, returns, p=p, q=q, mean=mean, innovation=innovation, start=start,
                               targeting=False, threads=threads)
 
+    def forecast(self, history: Any, horizon_steps: int, *, generator: np.random.Generator | None = None,
+                 paths: int = 10_000) -> Forecast:
+        """Expected variance path over the next `horizon_steps` returns; see `VolatilityModel.forecast`.
+
+        Exact under the normal law.  Otherwise, with a `generator`, the mean over `paths` simulated paths, for which
+        the same generator state gives the same bits.  Where the expectation is infinite (see Notes of the class) that
+        mean grows with the number of paths and is set by the rarest of them: take quantiles of `simulate` instead.
+
+        Parameters
+        ----------
+        history : float64 array, shape (times,), or VarianceState of this model
+        horizon_steps : int
+            At least 1.
+        generator : numpy.random.Generator, optional
+            Asks for simulation; needed beyond one step under Student-t or skewed t.
+        paths : int
+            At least 100.
+        """
+        if generator is None:
+            return VolatilityModel.forecast(self, history, horizon_steps)  # a class of slots has no bare super()
+        steps = integer("horizon_steps", horizon_steps, least=1)
+        state = self._own(history) if isinstance(history, VarianceState) else self.start(history)
+        drawn = self.simulate(steps, generator, paths=integer("paths", paths, least=100), state=state).variance
+        path = np.array([math.fsum(column) / len(column) for column in drawn.T])
+        path[0] = state.variance
+        return Forecast(path, math.fsum(path))
+
     def _mean_log(self, absolute_mean: float) -> float:
         alpha, beta = weights("alpha", self.alpha, least=None), weights("beta", self.beta, least=None)
         shift = math.fsum(alpha) * (absolute_mean - MEAN_ABSOLUTE)
@@ -134,7 +163,7 @@ class Egarch(VolatilityModel):
         responses = self._responses(steps - 1)
         if steps > 1 and not isinstance(self.innovation, Normal):
             raise RangeError(f"horizon_steps must be 1 under a law with heavy tails (the expected variance further "
-                             f"ahead need not exist; simulate instead), was {steps}")
+                             f"ahead need not exist; give a generator to simulate it), was {steps}")
         a, b, level = list(lag_values["a"]), list(lag_values["b"]), list(lag_values["level"])
         recursion = self.recursion()
         path, moments = np.empty(steps), 0.0

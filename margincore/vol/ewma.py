@@ -8,7 +8,7 @@ from typing import Any
 
 from margincore.units import Floats, number
 from margincore.vol.base import Recursion, VolatilityModel, backcast, check_common
-from margincore.vol.fit import VolatilityFit, fit_decay
+from margincore.vol.fit import PanelFit, VolatilityFit, fit_decay, fit_decay_panel
 from margincore.vol.innovation import Innovation, Normal
 
 
@@ -75,6 +75,11 @@ class Ewma(VolatilityModel):
             Mean return per step, taken as known.
         """
         return fit_decay(cls, returns, number("mean", mean))
+
+    @classmethod
+    def fit_panel(cls, returns: Any, *, mean: float = 0.0) -> PanelFit:
+        """Decay of the highest normal likelihood of each column of `returns` (times, series), with a status each."""
+        return fit_decay_panel(cls, returns, number("mean", mean))
 
     def _first_variance(self, series: Floats) -> float:
         return number("start variance of the history", backcast(series - self.mean), above=0.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from margincore.errors import NotConvergedError, RangeError
+from margincore.errors import NotConvergedError, NotFiniteError, RangeError
 from margincore.kernels import maximise as optimiser
 from margincore.kernels.maximise import STATUS
 from margincore.units import Floats, choice, floats, integer, number
@@ -204,11 +204,7 @@ def fit_decay(kind: Any, returns: Any, mean: float) -> VolatilityFit:
     series = floats("returns", returns)
     _check_varies(series)
     first = number("start variance of the history", backcast(series - mean), above=0.0)
-    spec = FitSpec("garch", lambda p, q: ("decay",),
-                   lambda v, p, q: np.array([mean, 0.0, 1.0 - v[0], 1.0 - v[0], v[0]]),
-                   lambda theta, p, q: theta[4:5].copy(),
-                   lambda v, p, q, law, start: kind(decay=float(v[0]), mean=mean))
-    problem = make_problem(spec, series.size, 1, 1, "zero", "normal", first, False)
+    problem = decay_problem(kind, series.size, mean, first)
     kernel = problem.kernel(series.size)
     slope, evaluations = np.empty(5), 0
 
@@ -232,6 +228,34 @@ def fit_decay(kind: Any, returns: Any, mean: float) -> VolatilityFit:
     values = np.array([0.5 * (low + high)])
     return VolatilityFit(kind(decay=values[0], mean=mean), ("decay",), values, look(values[0])[0], series.size,
                          evaluations, (), series, problem)
+
+
+def fit_decay_panel(kind: Any, returns: Any, mean: float) -> PanelFit:
+    """`fit_decay` of each column of `returns` (times, series); a status per series."""
+    columns = np.ascontiguousarray(floats("returns", returns, ndim=2, finite=False).T)
+    values, likelihoods = np.full((len(columns), 1), np.nan), np.full(len(columns), np.nan)
+    status = np.zeros(len(columns), np.int32)
+    problem = decay_problem(kind, columns.shape[1], mean, 1.0)
+    for at, series in enumerate(columns):
+        try:
+            found = fit_decay(kind, series, mean)
+            values[at], likelihoods[at] = found.values, found.log_likelihood
+        except NotFiniteError:
+            status[at] = STATUS.index("not finite")
+        except RangeError:
+            status[at] = STATUS.index("constant")
+        except NotConvergedError:
+            status[at] = STATUS.index("stopped")
+    return PanelFit(("decay",), values, likelihoods, status, columns, problem)
+
+
+def decay_problem(kind: Any, observations: int, mean: float, first: float) -> Problem:
+    """The likelihood of an EWMA decay from the variance `first`."""
+    spec = FitSpec("garch", lambda p, q: ("decay",),
+                   lambda v, p, q: np.array([mean, 0.0, 1.0 - v[0], 1.0 - v[0], v[0]]),
+                   lambda theta, p, q: theta[4:5].copy(),
+                   lambda v, p, q, law, start: kind(decay=float(v[0]), mean=mean))
+    return make_problem(spec, observations, 1, 1, "zero", "normal", first, False)
 
 
 def _check_varies(series: Floats) -> None:

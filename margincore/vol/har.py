@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from margincore.errors import NotConvergedError, RangeError, ShapeError
+from margincore.errors import NotConvergedError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.variance import VarianceState
 from margincore.units import Floats, choice, floats, integer, number
 from margincore.vol.base import Recursion, Simulation, VolatilityModel, check_persistence
@@ -141,6 +142,25 @@ class Har(VolatilityModel):
         values = np.array([model.omega, model.daily, model.weekly, model.monthly])
         return HarFit(model, HAR_NAMES, values, explained, target.size, fixed, series)
 
+    @classmethod
+    def fit_panel(cls, realised_variance: Any, *, windows: tuple[int, int, int] = (1, 5, 22)) -> HarPanelFit:
+        """Least squares of each column of `realised_variance` (times, series) on its own, with a status each."""
+        table = floats("realised_variance", realised_variance, ndim=2, finite=False)
+        values, explained = np.full((table.shape[1], 4), np.nan), np.full(table.shape[1], np.nan)
+        models: list[Har | None] = [None] * table.shape[1]
+        status = np.zeros(table.shape[1], np.int32)
+        for at, series in enumerate(table.T):
+            try:
+                found = cls.fit(series.copy(), windows=windows)
+                values[at], explained[at], models[at] = found.values, found.r_squared, found.model
+            except NotFiniteError:
+                status[at] = 2
+            except RangeError:
+                status[at] = 3
+            except NotConvergedError:
+                status[at] = 1
+        return HarPanelFit(HAR_NAMES, values, explained, status, tuple(models))
+
 
 HAR_NAMES = ("omega", "daily", "weekly", "monthly")
 
@@ -179,6 +199,36 @@ class HarFit:
     def standard_errors(self, kind: str = "sandwich") -> Floats:
         """Standard errors in the order of `names`, shape (4,); NaN where `fixed`."""
         return np.asarray(np.sqrt(np.diagonal(self.covariance(kind))))
+
+
+@dataclass(frozen=True, slots=True)
+class HarPanelFit:
+    """Least-squares fits of many series, each on its own.
+
+    Attributes
+    ----------
+    names : tuple of str
+    values : float64 array, shape (series, 4)
+        NaN where the fit failed.
+    r_squared : float64 array, shape (series,)
+        NaN where the fit failed.
+    status : int32 array, shape (series,)
+        0 fitted, 1 no stationary positive model, 2 not finite, 3 constant or negative.
+    models : tuple of Har or None
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    r_squared: Floats
+    status: npt.NDArray[np.int32]
+    models: tuple[Har | None, ...]
+
+    def model(self, series: int) -> Har:
+        """The fitted model of one series, or `NotConvergedError`."""
+        found = self.models[integer("series", series, least=0, most=len(self.models) - 1)]
+        if found is None:
+            raise NotConvergedError(f"series {series} must have a fit, was status {self.status[series]}")
+        return found
 
 
 def _windows(windows: Any) -> tuple[int, int, int]:

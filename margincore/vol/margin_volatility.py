@@ -185,7 +185,7 @@ class MarginVolatility:
         return path if np.ndim(returns) == 2 else np.ascontiguousarray(path[:, 0])
 
     def resolve(self, history: Mapping[str, Any], *, implied: Mapping[str, Any] | None = None,
-                age_days: Mapping[str, float] | float = 0.0) -> dict[str, float]:
+                age_days: Mapping[str, float] | float = 0.0, bad: str = "raise") -> dict[str, float]:
         """Volatility per annum of each underlying: the scale that sigma-scaled scenarios take.
 
         Parameters
@@ -196,6 +196,9 @@ class MarginVolatility:
             As in `start`; underlyings may be absent.
         age_days : float, or mapping of underlying to float
             Age of the newest return.
+        bad : {"raise", "unknown"}
+            An underlying whose data is refused: raise, or make it NaN, so that its accounts become UNKNOWN, and go on
+            with the others.
 
         Returns
         -------
@@ -205,7 +208,7 @@ class MarginVolatility:
         Raises
         ------
         MarginError
-            Of the kind that the first bad underlying raised, with its name in front.
+            Of the kind that the first bad underlying raised, naming every one of them and why.
         """
         if not history:
             raise ShapeError("history must hold at least one underlying, was empty")
@@ -213,23 +216,33 @@ class MarginVolatility:
             unknown = set(mapping) - set(history) if isinstance(mapping, Mapping) else set()
             if unknown:
                 raise RangeError(f"{name} must name underlyings of history, was {', '.join(sorted(unknown))}")
+        choice("bad", bad, ("raise", "unknown"))
         result = dict.fromkeys(history, math.nan)
         series, given = {}, {}
+        refused: dict[str, MarginError] = {}
         for name, values in history.items():
             try:
                 series[name] = _panel(floats("history", values, finite=False))
                 given[name] = _implied_panel((implied or {}).get(name), series[name])
                 self._check(series[name])
+                number("age_days", self._age(age_days, name), least=0.0)
             except MarginError as error:
-                raise type(error)(f"{name}: {error}") from error
-        for length in {len(values) for values in series.values()}:
-            names = [name for name in history if len(series[name]) == length]
+                refused[name] = error
+        if refused and bad == "raise":
+            first = next(iter(refused.values()))
+            raise type(first)("; ".join(f"{name}: {error}" for name, error in refused.items())) from first
+        good = [name for name in history if name not in refused]
+        for length in {len(series[name]) for name in good}:
+            names = [name for name in good if len(series[name]) == length]
             state = self.start(np.hstack([series[name] for name in names]),
                                implied=np.hstack([given[name] for name in names]))
             for column, name in enumerate(names):
-                age = age_days.get(name, 0.0) if isinstance(age_days, Mapping) else age_days
-                result[name] = float(state.sigma_annual(age_days=age)[column])
+                result[name] = float(state.sigma_annual(age_days=self._age(age_days, name))[column])
         return result
+
+    @staticmethod
+    def _age(age_days: Mapping[str, float] | float, name: str) -> float:
+        return age_days.get(name, 0.0) if isinstance(age_days, Mapping) else age_days
 
     def _check(self, panel: Floats) -> None:
         least = self.history_min
