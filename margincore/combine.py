@@ -15,9 +15,10 @@ from margincore.errors import MissingDataError, NotFiniteError, RangeError, Shap
 from margincore.measure import Measure
 from margincore.scenarios import EVERY_OTHER, Scenarios, from_moves
 from margincore.shocks import SAME, VolatilityMoves, VolatilityShock
-from margincore.units import Floats, floats, integer, number
+from margincore.units import Floats, choice, floats, integer, number
 
 ROWS = 512  # windows that are measured at once
+MISSING = ("error", "drop", "still")
 
 
 class StressedWindow(NamedTuple):
@@ -28,7 +29,8 @@ class StressedWindow(NamedTuple):
     loss: float
 
 
-def concat_scenarios(sets: Sequence[Scenarios], *, labels: Sequence[str] | None = None) -> Scenarios:
+def concat_scenarios(sets: Sequence[Scenarios], *, labels: Sequence[str] | None = None,
+                     missing: str = "error") -> Scenarios:
     """All scenarios of several sets, one after another.
 
     Parameters
@@ -37,6 +39,9 @@ def concat_scenarios(sets: Sequence[Scenarios], *, labels: Sequence[str] | None 
         With the same smile rule, ranges and floors, and without probabilities, which only `mix_scenarios` can join.
     labels : sequence of str, optional
         One per set, put before the names of its scenarios; needed where two sets share a name.
+    missing : {"error", "drop", "still"}
+        What becomes of an underlying or asset that a set has no moves of, not even by ``"*"``: an error; no moves of it
+        at all, so that contracts on it are refused and balances of it stand still; or none in that set's scenarios.
 
     Examples
     --------
@@ -47,11 +52,11 @@ def concat_scenarios(sets: Sequence[Scenarios], *, labels: Sequence[str] | None 
     parts = _parts(sets)
     if any(part.probability for part in parts):
         raise RangeError("sets must have no probabilities to be put side by side; mix_scenarios weighs them")
-    return _union(parts, labels, ())
+    return _union(parts, labels, (), missing)
 
 
 def mix_scenarios(sets: Sequence[Scenarios], shares: npt.ArrayLike, *,
-                  labels: Sequence[str] | None = None) -> Scenarios:
+                  labels: Sequence[str] | None = None, missing: str = "error") -> Scenarios:
     """All scenarios of several sets, each set with a share of the probability.
 
     Parameters
@@ -60,7 +65,7 @@ def mix_scenarios(sets: Sequence[Scenarios], shares: npt.ArrayLike, *,
         As in `concat_scenarios`; one without probabilities has equal ones.
     shares : float64 array, shape (sets,)
         At least 0, summing to 1 within 1e-12: ``[0.75, 0.25]`` gives a stressed set its 25 %.
-    labels : sequence of str, optional
+    labels, missing
         As in `concat_scenarios`.
 
     Examples
@@ -77,10 +82,10 @@ def mix_scenarios(sets: Sequence[Scenarios], shares: npt.ArrayLike, *,
     if abs(math.fsum(weights) - 1.0) > 1e-12:
         raise RangeError(f"shares must sum to 1 within 1e-12, summed to {math.fsum(weights)!r}")
     return _union(parts, labels, tuple(share * own for share, part in zip(weights.tolist(), parts, strict=True)
-                                       for own in _probabilities(part)))
+                                       for own in _probabilities(part)), missing)
 
 
-def combine_scenarios(first: Scenarios, second: Scenarios) -> Scenarios:
+def combine_scenarios(first: Scenarios, second: Scenarios, *, missing: str = "error") -> Scenarios:
     """Every scenario of one set together with every one of the other, both at once.
 
     Moves compound, ``(1 + a)(1 + b) - 1``; shares counted and probabilities multiply; relative volatility shocks
@@ -90,6 +95,8 @@ def combine_scenarios(first: Scenarios, second: Scenarios) -> Scenarios:
     ----------
     first, second : Scenarios
         With the same smile rule, ranges and floors.
+    missing
+        As in `concat_scenarios`.
 
     Examples
     --------
@@ -100,8 +107,9 @@ def combine_scenarios(first: Scenarios, second: Scenarios) -> Scenarios:
     """
     parts = _parts((first, second))
     pairs = list(product(range(len(first)), range(len(second))))
-    moves: Any = {name: tuple((1.0 + one[i]) * (1.0 + two[j]) - 1.0 for i, j in pairs)
-                  for name, (one, two) in _rows(parts).items()}
+    # As a sum, so that a move joined to none stays what it was.
+    moves: Any = {name: tuple(one[i] + two[j] + one[i] * two[j] for i, j in pairs)
+                  for name, (one, two) in _rows(parts, missing).items()}
     likely = _probabilities(first), _probabilities(second)
     tables = {name: (one or _still(two, len(first)), two or _still(one, len(second)))
               for name, (one, two) in _surfaces(parts).items()}
@@ -172,7 +180,7 @@ def stressed_scenarios(scenarios: Scenarios, length: int, measure: Measure, *,
     if (exposure is None) == (pnl is None):
         raise RangeError("exposure or pnl must be given, and not both")
     if exposure is not None:
-        rows = _rows([scenarios])
+        rows = _rows([scenarios], "error")
         total = np.zeros(len(scenarios))
         for name, amount in exposure.items():
             row = rows.get(name, rows.get(EVERY_OTHER))
@@ -202,18 +210,21 @@ def _by_name(parts: Sequence[Scenarios]) -> bool:
     return any(isinstance(part.spot_move, Mapping) for part in parts)
 
 
-def _rows(parts: Sequence[Scenarios]) -> dict[str, tuple[tuple[float, ...], ...]]:
+def _rows(parts: Sequence[Scenarios], missing: str) -> dict[str, tuple[tuple[float, ...], ...]]:
     """Moves of every underlying any set names, one row per set; ``"*"`` where all sets have one for all others."""
+    choice("missing", missing, MISSING)
     moves = [part.spot_move if isinstance(part.spot_move, Mapping) else {EVERY_OTHER: part.spot_move} for part in parts]
     result: dict[str, tuple[tuple[float, ...], ...]] = {}
     for name in dict.fromkeys(chain.from_iterable(moves)):
         own = [table.get(name, table.get(EVERY_OTHER)) for table in moves]
-        if name == EVERY_OTHER and None in own:
-            continue  # then only what a set names has moves in all
-        if None in own:
+        if None in own and (name == EVERY_OTHER or missing == "drop"):
+            continue  # of what is not named the moves are not known in all
+        if None in own and missing == "error":
             raise MissingDataError(f"sets must all have moves of {name!r} or '*', set {own.index(None) + 1} has "
-                                   f"{', '.join(moves[own.index(None)])}")
-        result[name] = tuple(row for row in own if row is not None)
+                                   f"{', '.join(moves[own.index(None)])}; missing='drop' or 'still' goes on without")
+        result[name] = tuple((0.0,) * len(part) if row is None else row for row, part in zip(own, parts, strict=True))
+    if not result:
+        raise MissingDataError("sets must have moves of one underlying in common, have none")
     return result
 
 
@@ -233,14 +244,15 @@ def _still(like: VolatilityMoves | None, count: int) -> VolatilityMoves:
     return like.with_table(np.zeros((count, *like.log_ratio.shape[1:])))
 
 
-def _union(parts: Sequence[Scenarios], labels: Sequence[str] | None, probability: tuple[float, ...]) -> Scenarios:
+def _union(parts: Sequence[Scenarios], labels: Sequence[str] | None, probability: tuple[float, ...],
+           missing: str) -> Scenarios:
     if labels is not None and (isinstance(labels, str) or len(labels) != len(parts)):
         raise ShapeError(f"labels must have one text per set ({len(parts)}), was {labels!r}")
     names = list(_names(parts, labels))
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RangeError(f"names must be unique, {twice!r} is in more than one set: give labels")
-    moves: Any = {name: tuple(chain.from_iterable(rows)) for name, rows in _rows(parts).items()}
+    moves: Any = {name: tuple(chain.from_iterable(rows)) for name, rows in _rows(parts, missing).items()}
     surfaces: dict[str, VolatilityMoves] = {}
     for name, items in _surfaces(parts).items():
         like = next(item for item in items if item is not None)

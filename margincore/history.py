@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
+from margincore.kernels.formula import powers
 from margincore.measure import ExpectedShortfall
 from margincore.panel import HORIZONS, PricePanel, ratios, relative, sequence_of
 from margincore.scenarios import EVERY_OTHER, Scenarios
@@ -221,7 +222,8 @@ def age_weights(count: int, decay: float) -> Floats:
     [0.1429, 0.2857, 0.5714]
     """
     count, decay = integer("count", count, least=1), number("decay", decay, above=0.0, most=1.0)
-    raw = decay ** np.arange(count - 1, -1, -1, dtype=float)
+    raw = np.empty(count)
+    powers(np.full(count, decay), np.arange(count - 1.0, -1.0, -1.0), raw)
     return np.asarray(raw / math.fsum(raw))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
-from margincore.kernels import scenario
+from margincore.kernels import formula, scenario
 from margincore.surface import stamps
 from margincore.units import NS_PER_DAY, NS_PER_SECOND, Floats, Ints, choice, floats, integer
 
@@ -191,7 +191,7 @@ class PricePanel:
 def ratios(after: Floats, before: Floats) -> Floats:
     """``ln(after / before)`` of arrays of one shape, the same bits on every processor."""
     out = np.empty(after.size)
-    scenario.log_ratios(np.ascontiguousarray(after).ravel(), np.ascontiguousarray(before).ravel(), out)
+    formula.log_ratios(np.ascontiguousarray(after).ravel(), np.ascontiguousarray(before).ravel(), out)
     return out.reshape(after.shape)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from margincore.columns import MarketColumns
 from margincore.contracts import OPTION, Contracts
 from margincore.errors import RangeError, ShapeError
-from margincore.kernels import profile, reval, scenario
+from margincore.kernels import formula, profile, reval, scenario
 from margincore.revaluation import (
     CONVERSIONS,
     asset_mask,
@@ -167,7 +167,7 @@ def places(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan, und
         shocked, ratio = np.empty((rows.size, plan.kind.size)), np.empty(rows.size * plan.kind.size)
         scenario.volatility_shocks(sigma, columns.years[rows], contracts.underlying[rows], plan.kind, plan.size,
                                    plan.limits, plan.days_floor, plan.volatility_min, shocked)
-        scenario.log_ratios(shocked.ravel(), np.repeat(sigma, plan.kind.size), ratio)
+        formula.log_ratios(shocked.ravel(), np.repeat(sigma, plan.kind.size), ratio)
         z = np.ascontiguousarray(ratio.reshape(shocked.shape)[:, node])
         return z if np.isfinite(z).all() else None
     else:
@@ -206,7 +206,7 @@ def cell_edges(origin: Floats, width: Floats, low: float, high: float, cells: in
 def _asinh(t: Floats) -> Floats:
     size = np.abs(t)
     out = np.empty(t.size)
-    scenario.log_ratios((size + np.sqrt(size * size + 1.0)).ravel(), np.ones(t.size), out)
+    formula.log_ratios((size + np.sqrt(size * size + 1.0)).ravel(), np.ones(t.size), out)
     return np.copysign(out.reshape(t.shape), t)
 
 
@@ -329,7 +329,7 @@ def _fit(contracts: Contracts, columns: MarketColumns, smile: str, rows: npt.NDA
     forward, strike = columns.forward[rows], contracts.strike[rows]
     root = np.sqrt(columns.years[rows])
     origin = np.empty(rows.size)
-    scenario.log_ratios(strike, forward, origin)
+    formula.log_ratios(strike, forward, origin)
     least = _factors(np.array([-1.0]), np.maximum(reach, -1.0))[:, 0]
     width = np.maximum(columns.sigma[rows] * root * least, 1e-4)
     edges = cell_edges(origin, width, span[0], span[1], cells)

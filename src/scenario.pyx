@@ -179,15 +179,6 @@ def exponentials(const double[::1] x not None, double[::1] out not None):
         out[i] = vm_exp(x[i])
 
 
-def log_ratios(const double[::1] after not None, const double[::1] before not None, double[::1] out not None):
-    """Fill `out` with ``ln(after / before)``; NaN where either is not positive."""
-    cdef Py_ssize_t i
-    if before.shape[0] != after.shape[0] or out.shape[0] != after.shape[0]:
-        raise ShapeError(f"before and out must have length {after.shape[0]} like after")
-    for i in range(after.shape[0]):
-        out[i] = vm_log_ratio(after[i], before[i]) if after[i] > 0.0 and before[i] > 0.0 else NAN
-
-
 def growth_moves(const double[::1] x not None, double[::1] out not None):
     """Fill `out` with ``exp(x) - 1``: relative moves of logarithmic ones."""
     cdef Py_ssize_t i

@@ -75,8 +75,18 @@ def test_underlyings_of_one_set_take_the_others_of_another():
     starred = concat_scenarios([from_moves(["a"], {"BTC": [0.1], "*": [0.2]}), all_alike])
     assert starred.spot_move["*"] == (0.2, -0.3)
     assert concat_scenarios([all_alike, from_moves(["b"], [0.1])]).spot_move == (-0.3, 0.1)
-    with pytest.raises(MissingDataError, match="set 2"):
-        concat_scenarios([CALM, from_moves(["a"], {"BTC": [0.1]})])
+    only = from_moves(["a"], {"BTC": [0.1]})
+    with pytest.raises(MissingDataError, match="'ETH' or '\\*', set 2"):
+        concat_scenarios([CALM, only])
+    assert set(concat_scenarios([CALM, only], missing="drop").spot_move) == {"BTC"}
+    still = concat_scenarios([CALM, only], missing="still")
+    assert still.spot_move["ETH"] == (*CALM.spot_move["ETH"], 0.0)
+    peg = from_moves(["peg"], {"USDC": [-0.1], "*": [0.0]})
+    assert combine_scenarios(only, peg, missing="still").spot_move == {"BTC": (0.1,), "USDC": (-0.1,)}
+    with pytest.raises(MissingDataError, match="in common"):
+        mix_scenarios([only, from_moves(["b"], {"ETH": [0.1]})], [0.5, 0.5], missing="drop")
+    with pytest.raises(RangeError, match="missing"):
+        concat_scenarios([CALM, only], missing="forget")
 
 
 def test_combination_compounds():
