@@ -18,6 +18,7 @@ from margincore.calibration import calibrate
 from margincore.demo import liquidation_text, load_market, run_demo, standard_model
 from margincore.errors import MarginError, RangeError
 from margincore.margin import MarginModel
+from margincore.margin.clearing import fitted_models
 from margincore.quotes import Quotes
 from margincore.report import MarginReport
 from margincore.surface_report import (
@@ -38,7 +39,6 @@ from margincore.var_report import (
     next_risk,
     next_text,
 )
-from margincore.vol import Ewma
 
 FINE, WRONG, BREACH = 0, 1, 2
 MARGINS = ("scenario", "var", "es", "listed", "otc")
@@ -158,7 +158,7 @@ def margin_model(arguments: argparse.Namespace) -> MarginModel:
     if arguments.model == "otc":
         return mc.clearing_otc(prices, conversion="shocked")
     measure = mc.ValueAtRisk(0.99) if arguments.model == "var" else mc.ExpectedShortfall(0.975)
-    return mc.VarMargin(mc.filtered_historical(prices, Ewma()), measure=measure, initial_ratio=1.25,
+    return mc.VarMargin(mc.filtered_historical(prices, fitted_models(prices)), measure=measure, initial_ratio=1.25,
                         conversion="shocked")
 
 

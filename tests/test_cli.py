@@ -12,6 +12,7 @@ import margincore as mc
 from margincore.cli import main
 from margincore.demo import standard_model
 from margincore.kernels import formula
+from margincore.margin.clearing import fitted_models
 
 
 def run(capsys, *arguments):
@@ -191,8 +192,8 @@ def test_models_of_the_tail_are_selected_by_name(capsys, chain, tmp_path, closes
         made = {"listed": mc.clearing_listed, "otc": mc.clearing_otc}[model](prices, dates, conversion="shocked")
     else:
         measure = mc.ValueAtRisk(0.99) if model == "var" else mc.ExpectedShortfall(0.975)
-        made = mc.VarMargin(mc.filtered_historical(prices, mc.vol.Ewma(), dates), measure=measure, initial_ratio=1.25,
-                            conversion="shocked")
+        scenarios = mc.filtered_historical(prices, fitted_models(prices, dates), dates)
+        made = mc.VarMargin(scenarios, measure=measure, initial_ratio=1.25, conversion="shocked")
     engine = mc.Engine(contracts, made)
     engine.update(market)
     assert json.loads(out) == json.loads(json.dumps(engine.margin(mc.Portfolio(**held)).to_dict()))

@@ -168,12 +168,12 @@ def test_python_only_looks_down(path):
 
 
 def test_python_files_import_in_no_circle():
-    names = {dotted(path): path for path in MODULES}
+    names = {dotted(path): imports(path, top_only=False) for path in MODULES}
     uses = {
-        name: {target for target in names for found in imports(path, top_only=False)
+        name: {target for target in names for found in imported
                if target not in ("margincore", name) and (found == target or found.startswith(target + "."))
                and not name.startswith(target + ".") and not target.startswith(name + ".")}
-        for name, path in names.items()
+        for name, imported in names.items()
     }
     while uses:
         free = {name for name, below in uses.items() if not below & uses.keys()}

@@ -12,6 +12,7 @@ from test_distance import CONTRACTS, NOW, account, check_against_the_engine
 
 import margincore as mc
 from margincore.kernels.risk import tail_loss
+from margincore.margin.clearing import fitted_models
 from margincore.margin.var import joined, stretched
 
 LINEAR = mc.Contracts([mc.Perpetual(f"{name}-PERP", underlying=name, settle="USDC", multiplier=1.0)
@@ -342,7 +343,7 @@ def history(days=900, seed=6):
 @pytest.mark.parametrize(("build", "level", "days"), [(mc.clearing_listed, 0.99, 2), (mc.clearing_otc, 0.995, 5)])
 def test_clearing_presets_are_the_regulation(build, level, days):
     prices = history()
-    model = build(prices, stressed_days=120)
+    model = build(prices, stressed_days=120, model=mc.vol.Ewma(decay=0.97))
     assert model.measure == mc.ValueAtRisk(level) and model.stressed_weight == 0.25
     assert (model.maintenance_ratio, model.initial_ratio) == (1.0, 1.0)
     filtered = mc.filtered_historical(prices, mc.vol.Ewma(decay=0.97), steps=days, horizon="overlapping")
@@ -355,13 +356,15 @@ def test_clearing_presets_are_the_regulation(build, level, days):
     assert report.initial == pytest.approx(0.75 * base + 0.25 * stressed, rel=1e-12)
     assert report.initial == report.maintenance and stressed > base
     assert len(report.sets[0].tail) == 2
-    assert build(prices, shortfall=True).measure == mc.ExpectedShortfall(level)
+    assert build(prices, shortfall=True, model=mc.vol.Ewma()).measure == mc.ExpectedShortfall(level)
 
 
 def test_volatility_control_sets_the_level_of_the_filtered_scenarios():
     prices = history()
     control = mc.vol.MarginVolatility(floor_annual=2.0)
-    calm, floored = mc.clearing_listed(prices), mc.clearing_listed(prices, volatility=control)
+    ewma = mc.vol.Ewma(decay=0.97)
+    calm = mc.clearing_listed(prices, model=ewma)
+    floored = mc.clearing_listed(prices, model=ewma, volatility=control)
     returns = {name: np.diff(np.log(row)) for name, row in prices.items()}
     charged = control.resolve(returns)
     expected = mc.filtered_historical(prices, mc.vol.Ewma(decay=0.97), steps=2, horizon="overlapping",
@@ -378,7 +381,15 @@ def test_volatility_control_sets_the_level_of_the_filtered_scenarios():
     ({"floor_rate": -1.0}, "floor_rate")])
 def test_clearing_presets_refuse_what_the_rule_does_not_allow(changes, words):
     with pytest.raises(mc.MarginError, match=words):
-        mc.clearing_listed(**{"prices": history(), **changes})
+        mc.clearing_listed(**{"prices": history(), "model": mc.vol.Ewma(), **changes})
+
+
+def test_the_default_filter_is_fitted_to_every_underlying():
+    prices = {name: row[:500] for name, row in history().items()}
+    models = fitted_models(prices)
+    assert set(models) == set(NAMES) and all(isinstance(model, mc.vol.Component) for model in models.values())
+    scenarios = mc.filtered_historical(prices, models, steps=2, horizon="overlapping")
+    assert mc.clearing_listed(prices).scenarios == scenarios
 
 
 @settings(max_examples=60, deadline=None)
