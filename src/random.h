@@ -216,12 +216,12 @@ VM_INLINE double random_cosine(double v, double *sine)
     return MC_FMA(c, c, -(s * s));
 }
 
-/* Two independent standard normals of the numbers of philox_pairs: sqrt(-2 ln |u|) times cosine and sine, over half a
+/* Two independent normals of the numbers of philox_pairs: sqrt(-2 variance ln |u|) times cosine and sine, over half a
  * turn, and the sign of u makes the turn whole (Box and Muller 1958). */
-VM_INLINE double random_normal(double u, double v, double *other)
+VM_INLINE double random_normal(double u, double v, double variance, double *other)
 {
     double sine, cosine = random_cosine(v, &sine);
-    double radius = copysign(sqrt(-2.0 * random_log(fabs(u))), u);
+    double radius = copysign(sqrt(-2.0 * variance * random_log(fabs(u))), u);
     *other = radius * sine;
     return radius * cosine;
 }
@@ -233,6 +233,34 @@ static inline void random_prefetch(const double *p, ptrdiff_t n)
 #if defined(__GNUC__) || defined(__clang__)
     for (ptrdiff_t i = 0; i < n; i += 8)
         __builtin_prefetch(p + i, 1);
+#endif
+}
+
+/* Eight rows of eight from eight vectors `stride` apart, rows `width` apart. */
+static inline void random_turn(const double *restrict x, ptrdiff_t stride, double *restrict out, ptrdiff_t width)
+{
+#if defined(__AVX512F__)
+    __m512d a[8], b[8];
+    for (int k = 0; k < 8; k++)
+        a[k] = _mm512_loadu_pd(x + k * stride);
+    for (int k = 0; k < 8; k += 2) {
+        b[k] = _mm512_unpacklo_pd(a[k], a[k + 1]);          /* rows 0 2 4 6, columns k and k + 1 */
+        b[k + 1] = _mm512_unpackhi_pd(a[k], a[k + 1]);      /* rows 1 3 5 7 */
+    }
+    for (int k = 0; k < 2; k++) {
+        a[k] = _mm512_shuffle_f64x2(b[k], b[k + 2], 0x88);          /* rows k, k + 4: columns 0-3 */
+        a[k + 2] = _mm512_shuffle_f64x2(b[k], b[k + 2], 0xDD);      /* rows k + 2, k + 6 */
+        a[k + 4] = _mm512_shuffle_f64x2(b[k + 4], b[k + 6], 0x88);  /* columns 4-7 */
+        a[k + 6] = _mm512_shuffle_f64x2(b[k + 4], b[k + 6], 0xDD);
+    }
+    for (int k = 0; k < 4; k++) {
+        _mm512_storeu_pd(out + k * width, _mm512_shuffle_f64x2(a[k], a[k + 4], 0x88));
+        _mm512_storeu_pd(out + (k + 4) * width, _mm512_shuffle_f64x2(a[k], a[k + 4], 0xDD));
+    }
+#else
+    for (int row = 0; row < 8; row++)
+        for (int k = 0; k < 8; k++)
+            out[row * width + k] = x[k * stride + row];
 #endif
 }
 
