@@ -74,13 +74,18 @@ def _kept(plan: MarginPlan, groups: Mapping[str, Floats]) -> Floats:
     return whole
 
 
+def _unknown(groups: Mapping[str, Floats], profit: Mapping[str, Floats]) -> SetLoss:
+    return SetLoss(tuple(groups), None, math.nan, dict.fromkeys(profit, math.nan))
+
+
 def _worst(plan: MarginPlan, profit: Mapping[str, Floats], group_of: Mapping[str, str]) -> SetLoss:
     groups = _groups(profit, group_of)
     whole = _kept(plan, groups)
     worst = int(np.argmin(whole))
+    if not np.isfinite(whole).all():
+        return _unknown(groups, profit)
     if not whole[worst] < 0.0:
-        return SetLoss(tuple(groups), None, 0.0 if np.isfinite(whole).all() else math.nan,
-                       dict.fromkeys(profit, 0.0))
+        return SetLoss(tuple(groups), None, 0.0, dict.fromkeys(profit, 0.0))
     share = {name: 1.0 if pnl[worst] < 0.0 else plan.gain_kept for name, pnl in groups.items()}
     contributions = {symbol: -float(pnl[worst]) * share[group_of[symbol]] for symbol, pnl in profit.items()}
     assert plan.scenarios is not None
@@ -94,7 +99,7 @@ def _tail(plan: MarginPlan, stage: Stage, profit: Mapping[str, Floats], group_of
     else:
         whole = _kept(plan, groups)
     if not np.isfinite(whole).all():
-        return SetLoss(tuple(groups), None, math.nan, dict.fromkeys(profit, 0.0))
+        return _unknown(groups, profit)
     loss, weights = _measured(stage, whole)
     if not loss > 0.0:
         return SetLoss(tuple(groups), None, 0.0, dict.fromkeys(profit, 0.0))

@@ -30,18 +30,18 @@ def read_rows(path: str | Path) -> Any:
     name = file.name.lower()
     if not file.exists():
         raise MissingDataError(f"path must name a file, was {str(file)!r}")
-    if name.endswith(".parquet"):
-        import pandas
-
-        return pandas.read_parquet(file).to_dict("records")
     packed = name.endswith(".gz")
-    name = name.removesuffix(".gz")
-    if not name.endswith((".csv", ".json")):
+    name = name if name.endswith(".parquet") else name.removesuffix(".gz")
+    if not name.endswith((".csv", ".json", ".parquet")):
         raise RangeError(f"path must end in .parquet, .csv, .csv.gz, .json or .json.gz, was {str(file)!r}")
     try:
+        if name.endswith(".parquet"):
+            import pandas
+
+            return pandas.read_parquet(file).to_dict("records")
         with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
             return list(csv.DictReader(stream)) if name.endswith(".csv") else json.load(stream)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise RangeError(f"path must be readable as its ending says, {str(file)!r} is not: {error}") from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,10 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load_portfolio(path: str) -> mc.Portfolio:
     """Portfolio of a JSON file, or of standard input."""
-    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        data = json.loads(text, object_pairs_hook=_once)
+    except ValueError as error:                     # JSON that is none, bytes that are no text
         raise RangeError(f"portfolio must be JSON: {error}") from None
     if not isinstance(data, dict) or not set(data) <= {"positions", "balances", "entry"}:
         raise RangeError("portfolio must be an object with positions, balances and entry, "
@@ -162,6 +163,13 @@ def margin_model(arguments: argparse.Namespace) -> MarginModel:
                         conversion="shocked")
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a name stands twice among {', '.join(name for name, _ in pairs)}")
+    return found
+
+
 def opened(arguments: argparse.Namespace) -> mc.Account:
     """An account that holds the portfolio of the command, in the market of the command."""
     contracts, market = load_market(arguments.market, arguments.currency, arguments.time)
@@ -171,7 +179,16 @@ def opened(arguments: argparse.Namespace) -> mc.Account:
 
 
 def _print(arguments: argparse.Namespace, data: Any, text: str) -> None:
-    print(json.dumps(data, indent=2) if arguments.json else text)
+    print(json.dumps(_finite(data), indent=2, allow_nan=False) if arguments.json else text)
+
+
+def _finite(data: Any) -> Any:
+    """The same without what JSON has no word for: NaN and infinities become null."""
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _code(status: Status) -> int:

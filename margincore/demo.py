@@ -52,6 +52,7 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
     halved = -0.5 * account.position(hedge)
     what_if = account.what_if(hedge, halved)
     underlying = contracts.by_symbol[hedge].underlying
+    noun = "long call" if isinstance(contracts.by_symbol[hedge], mc.Option) else "future"
     liquidation = account.liquidation_price(underlying)
     after = engine.open_with("after", account.portfolio)
     after.trade(hedge, halved, price=engine.mark(hedge))
@@ -69,13 +70,13 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
     _print_positions(engine, account, report)
     print(report)
     print(f"liquidation  {liquidation_text(liquidation)}")
-    print(f"\nWhat if: {'sell' if halved < 0 else 'buy'} {abs(halved):g} {hedge}, half of the future?")
+    print(f"\nWhat if: {'sell' if halved < 0 else 'buy'} {abs(halved):g} {hedge}, half of the {noun}?")
     print(f"             maintenance {report.maintenance:,.0f} -> {what_if.maintenance:,.0f}, initial "
           f"{report.initial:,.0f} -> {what_if.initial:,.0f}: {'allowed' if what_if.allowed else 'refused'}, "
           f"{what_if.status} afterwards")
     print(f"             liquidation {liquidation_text(after.liquidation_price(underlying))}")
     if what_if.maintenance > report.maintenance:
-        print("             It looks like less risk, and is more: the future hedges the short calls.")
+        print(f"             It looks like less risk, and is more: the {noun} hedges the short calls.")
     _print_timings(timing, accounts)
     return report.status
 

@@ -195,7 +195,9 @@ def leg_arrays(legs: Sequence[Leg]) -> tuple[npt.NDArray[np.int32], Floats, Floa
 
 def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]], initial: float,
              maintenance: float) -> tuple[Part, ...]:
-    """The summands of both totals, such that adding them in order gives the totals bit for bit."""
+    """The summands of both totals, such that adding them in order gives the totals bit for bit; NaN if these are."""
+    if not math.isfinite(maintenance):
+        return tuple(Part(name, math.nan, math.nan) for name in names)
     parts = [Part(name, amount[0], amount[1]) for name, amount in zip(names, amounts, strict=True)]
     orders = 0.0
     for amount in amounts:
@@ -205,7 +207,7 @@ def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]]
     total = 0.0
     for part in parts:
         total += part.initial
-    if total != initial and math.isfinite(initial):       # initial margin is never below maintenance
+    if total != initial:       # initial margin is never below maintenance
         gap = initial - total
         while total + gap != initial:
             gap = math.nextafter(gap, math.inf if total + gap < initial else -math.inf)

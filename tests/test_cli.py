@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +212,50 @@ def test_models_of_the_tail_are_selected_by_name(capsys, chain, tmp_path, closes
 def test_a_model_and_its_history_belong_together(capsys, chain, tmp_path, options, words):
     code, _, err = run(capsys, "margin", portfolio(tmp_path, balances={"BTC": 2.0}), chain, *options)
     assert code == 1 and words in err and err.count("\n") == 1
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_unknown_is_null_in_json_and_never_a_plain_number(capsys, tmp_path, chain):
+    rows = json.loads(Path(chain).read_text())
+    option = "BTC-27MAR26-75000-C"
+    for row in rows:
+        if row["instrument_name"] == option:
+            row.update(mark_price=None, mark_iv=None, bid_price=None, ask_price=None)
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(rows))
+    held = portfolio(tmp_path, positions={option: -2.0}, balances={"BTC": 2.0})
+    code, out, _ = run(capsys, "margin", held, str(broken), "--json")
+    report = strict(out)
+    assert code == 2 and report["status"] == "UNKNOWN" and report["maintenance"] is None
+    assert {part["maintenance"] for part in report["parts"]} == {None}
+    assert report["sets"][0]["loss"] is None and report["sets"][0]["contributions"] == {option: None}
+    code, out, _ = run(capsys, "whatif", held, str(broken), "BTC-PERPETUAL:10", "--json")
+    answer = strict(out)
+    assert code == 2 and answer["before"] == answer["after"] == dict.fromkeys(("equity", "initial", "maintenance"))
+    assert not answer["allowed"]
+
+
+@pytest.mark.parametrize("content, rule", [
+    (b"\xff\xfe{", "JSON"), (b'{"positions": {"BTC-PERPETUAL": 1, "BTC-PERPETUAL": -1}}', "stands twice"),
+    (b'{"positions": {"BTC-PERPETUAL": NaN}}', "finite"), (b"[", "JSON"), (b'{"orders": {}}', "positions, balances")])
+def test_a_portfolio_that_is_none_is_refused_in_words(capsys, tmp_path, chain, content, rule):
+    path = tmp_path / "portfolio.json"
+    path.write_bytes(content)
+    code, out, err = run(capsys, "margin", str(path), chain)
+    assert (code, out) == (1, "") and rule in err
+
+
+@pytest.mark.parametrize("name", ["chain.parquet", "chain.csv.gz", "chain.json.gz", "chain.json", "chain.csv"])
+def test_a_broken_chain_file_is_refused_in_words(capsys, tmp_path, name):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    path.write_bytes(b"\xff\x00garbage")
+    held = portfolio(tmp_path, positions={}, balances={"BTC": 1.0})
+    code, out, err = run(capsys, "margin", held, str(path))
+    assert (code, out) == (1, "") and err.startswith("margincore: error: path must")
