@@ -148,7 +148,7 @@ def test_any_number_of_scenarios_gives_the_bits_of_the_reductions(scenarios, lev
         assert kernel.check(row)[2] == max(expected[convention], 0.0)
 
 
-@pytest.mark.parametrize("scenarios", [1, 9, 64, 500, 1_000, 3_000])
+@pytest.mark.parametrize("scenarios", [1, 9, 64, 500, 1_000, 2_048, 3_000, 10_240])
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99, 0.9999])
 @pytest.mark.parametrize("decay", [1.0, 0.995, 0.9])
 def test_weights_give_the_bits_of_the_reductions(scenarios, level, decay):

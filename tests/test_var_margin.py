@@ -447,3 +447,14 @@ def test_a_model_is_replaced_under_open_accounts():
     fresh = mc.Engine(LINEAR, calm)
     fresh.set_model(mc.VarMargin(moves(20)))
     assert fresh.market is None
+
+
+def test_the_charge_of_today_scales_the_scenarios():
+    model = mc.VarMargin(moves())
+    made = model.with_volatility({"BTC": 0.9, "ETH": 0.6}, {"BTC": 0.6, "ETH": 0.6})
+    assert required(made, BTC=1.0) == required(dataclasses.replace(model, volatility_scale={"BTC": 1.5}), BTC=1.0)
+    assert required(made, ETH=1.0) == required(model, ETH=1.0)
+    for charged, scenario in (({"BTC": math.nan}, {"BTC": 0.6}), ({"BTC": 0.9}, {"BTC": 0.0}),
+                              ({"BTC": 0.9}, {"ETH": 0.9})):
+        with pytest.raises(mc.MarginError, match="annual"):
+            model.with_volatility(charged, scenario)

@@ -160,6 +160,32 @@ class VarMargin:
                     raise RangeError(f"stressed must have the {name} of scenarios, {getattr(self.scenarios, name)!r}, "
                                      f"had {getattr(self.stressed, name)!r}")
 
+    def with_volatility(self, charged_annual: Mapping[str, float], scenario_annual: Mapping[str, float]) -> VarMargin:
+        """The same model at the volatility that is charged today, for `Engine.set_model`.
+
+        Parameters
+        ----------
+        charged_annual : mapping of str to float
+            Volatility per annum by underlying, as `MarginVolatility.resolve` gives it.  NaN, which it gives where data
+            is stale, is refused: the engine keeps the model before.
+        scenario_annual : mapping of str to float
+            Volatility per annum of the scenarios, above 0, of the same underlyings.
+
+        Examples
+        --------
+        >>> from margincore.history import historical
+        >>> model = VarMargin(historical({"BTC": [100.0, 90.0, 99.0, 98.0]}))
+        >>> model.with_volatility({"BTC": 0.9}, {"BTC": 0.6}).volatility_scale
+        {'BTC': 1.5}
+        """
+        if set(charged_annual) != set(scenario_annual):
+            raise RangeError(f"charged_annual must have the underlyings of scenario_annual, {sorted(scenario_annual)}, "
+                             f"had {sorted(charged_annual)}")
+        scale = {name: number(f"charged_annual[{name!r}]", charged, least=0.0)
+                 / number(f"scenario_annual[{name!r}]", scenario_annual[name], above=0.0)
+                 for name, charged in charged_annual.items()}
+        return replace(self, volatility_scale=scale)
+
     def resolve(self, contracts: Contracts) -> MarginPlan:
         """The plan for these contracts."""
         kept, shocked = kept_shares(contracts, collateral_rules(self.collateral), self.shocked_assets)
