@@ -179,6 +179,30 @@ static inline double lanes_largest(lanes_t a) {
 #endif
 }
 
+/* The largest of zero and eight lines rate * x - amount: halves of eight at AVX-512 too, which starts sooner. */
+static inline double lines_largest(const double *rate, const double *amount, double x) {
+#if defined(__AVX__)
+    __m256d n = _mm256_set1_pd(x), zero = _mm256_setzero_pd();
+    __m256d a = _mm256_sub_pd(_mm256_mul_pd(_mm256_loadu_pd(rate), n), _mm256_loadu_pd(amount));
+    __m256d b = _mm256_sub_pd(_mm256_mul_pd(_mm256_loadu_pd(rate + 4), n), _mm256_loadu_pd(amount + 4));
+    __m256d y = _mm256_max_pd(_mm256_max_pd(zero, a), _mm256_max_pd(zero, b));
+    __m128d z = _mm_max_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
+#else
+    return lanes_largest(lanes_most(lanes_set(0.0),
+                                    lanes_sub(lanes_mul(lanes_load(rate), lanes_set(x)), lanes_load(amount))));
+#endif
+}
+
+/* Ask for the line of memory that holds p, which may lie beyond what is allocated. */
+static inline void lanes_fetch(const double *p, int64_t ahead) {
+#if defined(__GNUC__)
+    __builtin_prefetch((const char *)((uintptr_t)p + (uintptr_t)(ahead * 8)));
+#else
+    (void)p, (void)ahead;
+#endif
+}
+
 static inline int lowest_bit(uint64_t bits) {
 #if defined(__GNUC__)
     return __builtin_ctzll(bits);

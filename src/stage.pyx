@@ -374,7 +374,15 @@ cdef class Plan:
             self.c.stage[k] = self.resolve(<void*>self.c.parameters[k], code, numbers, table, columns, assets)
             names.append(name)
         self.c.stages = len(names)
+        self.c.kind = self.kind_of(stages[0][0], self.c.parameters[0]) if len(stages) == 1 else PLAN_ANY
         self.names = tuple(names)
+
+    cdef int32_t kind_of(self, str code, const void* parameters):
+        if code == "scan" and not (<const scan_t*>parameters).floors:
+            return PLAN_SCAN
+        if code == "tiers" and (<const tiers_t*>parameters).width == 8 and not (<const tiers_t*>parameters).on_entry:
+            return PLAN_TIERS
+        return PLAN_ANY
 
     cdef mc_stage resolve(self, void* memory, str code, numbers, table, int32_t columns,
                           int32_t assets) except NULL:

@@ -43,6 +43,7 @@ PLANS = {
     "half": [scan(0.5, 0.0), ("short charge", "short", (1.0, 1.5), None),
              ("closing charge", "close", (0.5, 1.0), None)],
     "alone": [scan(0.0)],
+    "bare": [scan(0.25, 0.0)],
     "tiers": [("tiers", "tiers", (0.0,), LADDER)],
     "entry": [("tiers", "tiers", (1.0,), LONG_LADDER), ("closing charge", "close", (1.0, 1.0), None)],
 }
@@ -131,6 +132,37 @@ def test_a_row_equals_its_twin(plan, prices, steps, rate):
     for verb, *arguments in steps:
         getattr(kernel, verb)(row, *arguments)
     assert_twin(kernel, row, prices, PLANS[plan])
+
+
+IN_DOLLARS = st.lists(st.one_of(
+    st.tuples(st.just("trade"), st.sampled_from([PERPETUAL, FUTURE, CALL]), AMOUNTS, st.integers(1, 400).map(float)),
+    st.tuples(st.just("deposit"), st.just(DOLLAR), AMOUNTS)), max_size=10)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["bare", "tiers"]), MARKETS, st.one_of(IN_DOLLARS, STEPS), st.sampled_from([0.0, 0.5]))
+def test_the_quick_way_gives_the_bits_of_the_general_one(plan, prices, steps, rate):
+    # A second stage that charges nothing makes a plan general, and adds zeros.
+    nothing = ("short charge", "nothing", (0.0, 0.0), None)
+    quick, general = book(PLANS[plan], prices), book([*PLANS[plan], nothing], prices)
+    flags = np.empty((2, 1), np.uint8)
+    for kernel, flag in zip((quick, general), flags, strict=True):
+        row = kernel.open(rate)
+        for verb, *arguments in steps:
+            getattr(kernel, verb)(row, *arguments)
+        kernel.breached_range(row, row + 1, flag)
+    assert flags[0] == flags[1]
+    assert np.array(quick.check(row)).tobytes() == np.array(general.check(row)).tobytes()
+    assert np.array_equal(quick.parts(row), general.parts(row)[:1], equal_nan=True)
+    assert quick.what_if(row, CALL, -2.0, 3.0) == general.what_if(row, CALL, -2.0, 3.0)
+
+
+def test_a_quick_plan_does_not_outlive_its_tables():
+    kernel = book(PLANS["tiers"], market())
+    row = kernel.open()
+    kernel.deposit(row, DOLLAR, 5.0)
+    kernel.remap(np.arange(9, dtype=np.int32), 3, rank_of(market()), *TABLE.values())
+    assert kernel.status(row) == UNKNOWN
 
 
 @settings(max_examples=120, deadline=None)
@@ -545,7 +577,17 @@ def test_hot_calls_allocate_nothing():
         for _ in range(100):
             call()
         after = tracemalloc.take_snapshot()
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(100):
+            call()
+        peak = tracemalloc.get_traced_memory()[1]  # what is allocated and freed within a call shows here
+        blocks = sys.getallocatedblocks()
+        for _ in range(100):
+            call()
+        blocks = sys.getallocatedblocks() - blocks
         tracemalloc.stop()
+        assert peak - held < 500 and abs(blocks) < 10
         grown = [entry for entry in after.compare_to(before, "lineno")
                  if entry.size_diff > 0 and "tracemalloc" not in entry.traceback[0].filename]
         assert sum(entry.size_diff for entry in grown) < 500, grown

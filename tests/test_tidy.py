@@ -31,6 +31,7 @@ KERNEL_FLOORS = [
     {"row"},
     {"shortfall"},
     {"book", "stage"},
+    {"quick"},
     {"margin"},
     {"liquidation", "hot"},
     {"watch"},

@@ -5,12 +5,16 @@ from margincore.kernels.types cimport int32_t, mc_market, mc_row, mc_stage
 
 cdef enum:
     STAGES_MAX = 8
+    PLAN_ANY = 0           # kinds of plan: those of one stage that margincore.kernels.quick knows, and all others
+    PLAN_SCAN = 1          # worst loss, no floors
+    PLAN_TIERS = 2         # at most eight tiers, notional from the mark
 
 # One stage of a plan: a function, its parameters, and nothing else.
 cdef struct plan_t:
     mc_stage stage[STAGES_MAX]
     const void* parameters[STAGES_MAX]
     int32_t stages
+    int32_t kind
 
 # Worst loss over scenarios, per offset set, with floors for short options.
 cdef struct scan_t:
@@ -41,6 +45,7 @@ cdef class Plan:
     cdef plan_t c
     cdef readonly tuple names
     cdef dict memory
+    cdef int32_t kind_of(self, str code, const void* parameters)
     cdef mc_stage resolve(self, void* memory, str code, numbers, table, int32_t columns,
                           int32_t assets) except NULL
     cdef int resolve_shortfall(self, shortfall_t* tail, str code, tuple numbers, table) except -1

@@ -1,0 +1,105 @@
+# Equity and requirement of a row in one pass, for the two commonest plans: a scan of at most sixteen scenarios, tiers of
+# at most eight lines.  The general way of margincore.kernels.margin gives the same numbers, bit for bit, and serves
+# every row that these decline (answer 0): of several settlement assets, with open orders, with offsets or shocked cash.
+from margincore.kernels.stage cimport scan_t, tiers_t
+from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
+
+cdef extern from "lanes.h" nogil:
+    ctypedef struct lanes_t:
+        pass
+    lanes_t lanes_set(double x)
+    lanes_t lanes_load(const double* p)
+    void lanes_store(double* p, lanes_t a)
+    lanes_t lanes_add(lanes_t a, lanes_t b)
+    lanes_t lanes_mul(lanes_t a, lanes_t b)
+    lanes_t lanes_least(lanes_t a, lanes_t b)
+    lanes_t lanes_most(lanes_t a, lanes_t b)
+    lanes_t lanes_keep(lanes_t a, int64_t keep)
+    lanes_t lanes_reached(lanes_t floor, lanes_t x, lanes_t value)
+    double lanes_smallest(lanes_t a)
+    double lanes_largest(lanes_t a)
+    double lines_largest(const double* rate, const double* amount, double x)
+
+cdef enum:
+    QUICK_SLOTS = 32
+    QUICK_STRIDE = 16
+
+
+cdef inline double counted_worth(const mc_market* market, int32_t asset, double sum) noexcept nogil:
+    # equity in one asset as base currency: haircut when positive; an empty balance needs no price
+    if sum == 0.0:
+        return 0.0
+    return sum * market.asset[asset].spot * (market.asset[asset].kept if sum > 0.0 else 1.0)
+
+
+cdef inline int quick_scan(const mc_row* row, const mc_market* market, const scan_t* p, double* equity,
+                           mc_amount* amount) noexcept nogil:
+    # One group per offset set: gains of a group then offset nothing, whatever share of them would be kept.
+    cdef double least[(QUICK_SLOTS + 1) * 8]
+    cdef lanes_t low = lanes_set(0.0), high = low, zero = low, held
+    cdef double sum = 0.0, total = 0.0, loss, q
+    cdef const double* unit
+    cdef const mc_column* c
+    cdef int32_t i, column, live, same_set, same, keep, settle, odd = 0, sets = 0, group = -1, set_now = -1
+    cdef int64_t second = 8 if market.stride > 8 else 0
+    if not 0 < row.count <= QUICK_SLOTS or market.stride > QUICK_STRIDE or row.order_buy != NULL:
+        return 0
+    settle = market.column[row.instrument[0]].settle
+    for i in range(row.count):
+        column = row.instrument[i]
+        c = &market.column[column]
+        q = row.quantity[i]
+        sum += q * c.value - c.owed * row.entry[i]
+        live = c.set >= 0
+        same_set = c.set == set_now
+        same = same_set & (c.group == group)
+        odd |= (live & ((same_set & (same ^ 1)) | (column < market.assets))) | (c.settle ^ settle)
+        keep = same | (live ^ 1)
+        set_now = c.set if live else set_now
+        group = c.group if live else group
+        sets += keep ^ 1
+        unit = market.risk + <int64_t>column * market.stride
+        held = lanes_set(q if live else 0.0)
+        low = lanes_add(lanes_keep(low, -<int64_t>keep), lanes_mul(held, lanes_load(unit)))
+        high = lanes_add(lanes_keep(high, -<int64_t>keep), lanes_mul(held, lanes_load(unit + second)))
+        lanes_store(&least[sets * 8], lanes_least(lanes_least(low, high), zero))
+    for i in range(1, sets + 1):
+        loss = 0.0 - lanes_smallest(lanes_load(&least[i * 8]))
+        total += loss if loss > 0.0 else 0.0
+    equity[0] = counted_worth(market, settle, sum)
+    amount.maintenance = p.maintenance_ratio * total
+    amount.initial = p.initial_ratio * total
+    amount.orders = 0.0
+    return odd == 0
+
+
+cdef inline int quick_tiers(const mc_row* row, const mc_market* market, const tiers_t* p, double* equity,
+                            mc_amount* amount) noexcept nogil:
+    cdef double sum = 0.0, run = 0.0, run_initial = 0.0, q, notional, spot
+    cdef const double* line
+    cdef const double* step
+    cdef const mc_column* c
+    cdef lanes_t most
+    cdef int32_t i, settle, odd = 0
+    if row.count == 0 or row.order_buy != NULL:
+        return 0
+    settle = market.column[row.instrument[0]].settle
+    for i in range(row.count):
+        c = &market.column[row.instrument[i]]
+        q = row.quantity[i]
+        sum += q * c.value - c.owed * row.entry[i]
+        odd |= c.settle ^ settle
+        notional = (q * c.owed if q * c.owed > -q else -q) * c.notional
+        line = p.line + <int64_t>row.instrument[i] * 16
+        run += lines_largest(line, line + 8, notional)
+        if not row.maintenance_only:
+            step = p.step + <int64_t>row.instrument[i] * 16
+            most = lanes_most(lanes_set(row.initial_rate),
+                              lanes_reached(lanes_load(step), lanes_set(notional), lanes_load(step + 8)))
+            run_initial += lanes_largest(most) * notional
+    spot = market.asset[settle].spot
+    equity[0] = counted_worth(market, settle, sum)
+    amount.maintenance = spot * run if run != 0.0 else 0.0
+    amount.initial = spot * run_initial if run_initial != 0.0 else 0.0
+    amount.orders = 0.0
+    return odd == 0
