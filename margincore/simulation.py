@@ -164,7 +164,7 @@ def from_returns(returns: npt.ArrayLike, underlyings: Sequence[str], *, names: S
     scenario.sigma_moves(table.reshape(-1), 1.0, 1.0, move)
     moves = move.reshape(table.shape)
     return from_moves([f"path {at}" for at in range(1, len(table) + 1)] if names is None else names,
-                      {name: moves[:, at].tolist() for at, name in enumerate(columns)},
+                      {name: np.ascontiguousarray(moves[:, at]) for at, name in enumerate(columns)},
                       volatility=volatility, smile=smile)
 
 

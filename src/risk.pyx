@@ -36,6 +36,7 @@ cnp.import_array()
 # The counting sort is quadratic: measured even with the merge sort at about 200 values.
 cdef enum:
     COUNTED_MAX = 160
+    HELD_MAX = 2048   # scenarios of one call whose scratch lies on the stack
 
 
 cdef double risk_worst(const double* pnl, int n, int* index) noexcept nogil:
@@ -389,7 +390,8 @@ def tail_pair(object pnl, double level, int column):
     cdef Py_ssize_t length
     cdef tail_t tail
     cdef loss_t loss
-    cdef double* scratch
+    cdef double held[2 * HELD_MAX + 1024 + 32]
+    cdef double* scratch = held
     if not cnp.PyArray_CheckExact(pnl):
         return None
     if cnp.PyArray_NDIM(pnl) != 1 or cnp.PyArray_TYPE(pnl) != cnp.NPY_DOUBLE or not cnp.PyArray_ISCARRAY_RO(pnl):
@@ -398,11 +400,13 @@ def tail_pair(object pnl, double level, int column):
     if length < 2 or not 0 <= column <= 2:
         return None
     tail = tail_of(level, scenario_count(length))
-    scratch = <double*>malloc(risk_scratch(<int>length) * sizeof(double))
-    if scratch == NULL:
-        raise MemoryError(f"no memory for {length} scenarios")
+    if length > HELD_MAX:
+        scratch = <double*>malloc(risk_scratch(<int>length) * sizeof(double))
+        if scratch == NULL:
+            raise MemoryError(f"no memory for {length} scenarios")
     risk_losses(<const double*>cnp.PyArray_DATA(pnl), <int>length, &tail, scratch, &loss)
-    free(scratch)
+    if scratch != held:
+        free(scratch)
     return (&loss.upper)[column], loss.shortfall
 
 
