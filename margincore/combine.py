@@ -252,7 +252,7 @@ def _union(parts: Sequence[Scenarios], labels: Sequence[str] | None, probability
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RangeError(f"names must be unique, {twice!r} is in more than one set: give labels")
-    moves: Any = {name: tuple(chain.from_iterable(rows)) for name, rows in _rows(parts, missing).items()}
+    moves: Any = {name: np.concatenate(rows) for name, rows in _rows(parts, missing).items()}
     surfaces: dict[str, VolatilityMoves] = {}
     for name, items in _surfaces(parts).items():
         like = next(item for item in items if item is not None)

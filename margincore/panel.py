@@ -37,12 +37,18 @@ def times(name: str, values: Any) -> Ints:
     return found
 
 
-def date(time_ns: Any) -> str:
-    """ISO text of a time, as short as it can be without loss."""
+def dates_of(time_ns: Ints) -> list[str]:
+    """ISO texts of times, all as short as they can be without loss."""
     units: tuple[tuple[Literal["D", "m", "s", "ms", "ns"], int], ...] = (
         ("D", NS_PER_DAY), ("m", 60 * NS_PER_SECOND), ("s", NS_PER_SECOND), ("ms", NS_PER_SECOND // 1000), ("ns", 1))
-    unit = next(unit for unit, size in units if int(time_ns) % size == 0)
-    return str(np.datetime_as_string(np.datetime64(int(time_ns), "ns"), unit=unit))
+    unit = next(unit for unit, size in units if not (time_ns % size).any())
+    found: list[str] = np.datetime_as_string(time_ns.astype("M8[ns]"), unit=unit).tolist()
+    return found
+
+
+def date(time_ns: int) -> str:
+    """ISO text of a time, as short as it can be without loss."""
+    return dates_of(np.array([time_ns], np.int64))[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +185,7 @@ class PricePanel:
         if self.time_ns is None:
             return tuple(f"move {at}" if at - start == 1 else f"move {start + 1} to {at}"
                          for start, at in places.tolist())
-        text = [date(at) for at in self.time_ns.tolist()]
+        text = dates_of(self.time_ns)
         return tuple(text[at] if at - start == 1 else f"{text[start]} to {text[at]}" for start, at in places.tolist())
 
     def log_moves(self, spans: npt.ArrayLike) -> Floats:

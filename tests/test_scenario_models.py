@@ -1,6 +1,8 @@
 """Built scenarios in the models that take them: margin by value at risk, dated tails, and the stressed share."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +110,10 @@ def test_profiles_give_the_same_margin_within_their_bound():
     assert 0.0 < bound < 5.0
     for measure in (ValueAtRisk(0.99), ExpectedShortfall(0.975)):
         assert abs(measure.loss(QUANTITY @ full) - measure.loss(QUANTITY @ quick)) <= bound
+
+
+def test_the_example_runs(capsys):
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples/scenario_sets.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8 and lines[-2].startswith("crash days ") and "2020-03-12 pandemic crash" in lines[-2]
+    assert "nan" not in " ".join(lines)
