@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -163,9 +163,9 @@ def from_returns(returns: npt.ArrayLike, underlyings: Sequence[str], *, names: S
     move = np.empty(table.size)
     scenario.sigma_moves(table.reshape(-1), 1.0, 1.0, move)
     moves = move.reshape(table.shape)
+    spot_move: Any = {name: np.ascontiguousarray(moves[:, at]) for at, name in enumerate(columns)}
     return from_moves([f"path {at}" for at in range(1, len(table) + 1)] if names is None else names,
-                      {name: np.ascontiguousarray(moves[:, at]) for at, name in enumerate(columns)},
-                      volatility=volatility, smile=smile)
+                      spot_move, volatility=volatility, smile=smile)
 
 
 def monte_carlo(law: Law, underlyings: Sequence[str], count: int, *, source: Source | None = None,
