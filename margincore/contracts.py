@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -240,6 +240,9 @@ class Contracts:
     def __repr__(self) -> str:
         return f"Contracts({len(self.assets)} assets, {len(self.spots)} pairs, {len(self.derivatives)} derivatives)"
 
+    def __reduce__(self) -> tuple[Any, ...]:        # views of mappings do not pickle, the contracts do
+        return _restore, (tuple(self.by_symbol.values()), self.assets)
+
     def column_of(self, symbol: str) -> int:
         """Column of an asset or derivative, or `UnknownInstrument`."""
         try:
@@ -259,3 +262,7 @@ class Contracts:
         if not isinstance(symbol, str) or self.column.get(symbol, -1) < len(self.assets):
             raise UnknownInstrument(f"symbol must be a derivative of these contracts, was {symbol!r}")
         return self.column[symbol]
+
+
+def _restore(contracts: tuple[Contract, ...], assets: tuple[str, ...]) -> Contracts:
+    return Contracts(contracts, assets=assets)

@@ -201,6 +201,10 @@ def test_the_state_is_immutable_and_keeps_its_own_copy():
         columns.mark[0] = 2.0
     again = pickle.loads(pickle.dumps(market))
     assert again.spot == market.spot and again.mark == market.mark
+    table = pickle.loads(pickle.dumps(CONTRACTS))
+    assert (table.symbols, table.assets, table.underlyings, dict(table.by_symbol)) == (
+        CONTRACTS.symbols, CONTRACTS.assets, CONTRACTS.underlyings, dict(CONTRACTS.by_symbol))
+    np.testing.assert_array_equal(table.settle, CONTRACTS.settle)
 
 
 @pytest.mark.parametrize("name", ["spot", "mark", "volatility", "bid", "ask", "depth"])

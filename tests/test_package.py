@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,22 @@ def test_wheel_holds_exactly_the_listed_files(tmp_path):
     check = [sys.executable, ROOT / ".ci/wheel_contents.py", str(wheel)]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_source_distribution_holds_all_that_builds_and_tests_need(tmp_path):
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools >= 77 to build")
+    pytest.importorskip("Cython", reason="needs Cython to build")
+    build = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "sdist", "--formats", "tar",
+             "--dist-dir", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.tar")
+    with tarfile.open(path) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    due = {name.relative_to(ROOT).as_posix() for folder in ("src", "tests", "benchmarks", "examples", ".ci")
+           for name in (ROOT / folder).rglob("*") if name.is_file() and "cache" not in name.as_posix()}
+    due |= {name.relative_to(ROOT).as_posix() for name in (ROOT / "margincore").rglob("*")
+            if name.suffix in (".py", ".pyi", ".pxd", ".h", ".typed")}
+    missing = {name for name in due if not name.endswith((".so", ".pyc")) and not (
+        name.startswith("src/") and name.endswith((".c", ".html")))} - found
+    assert not missing
