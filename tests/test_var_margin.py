@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -458,3 +461,14 @@ def test_the_charge_of_today_scales_the_scenarios():
                               ({"BTC": 0.9}, {"ETH": 0.9})):
         with pytest.raises(mc.MarginError, match="annual"):
             model.with_volatility(charged, scenario)
+
+
+def test_the_example_runs_without_data(capsys, monkeypatch, tmp_path):
+    path = Path(__file__).resolve().parents[1] / "examples/clearing_margin.py"
+    monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path)])
+    runpy.run_path(str(path), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1500 days of BTC, ETH, XRP, made up" and "nan" not in " ".join(lines)
+    assert sum("HEALTHY" in line for line in lines) == 5
+    assert sum("tail of BTC+ETH+XRP" in line for line in lines) == 3
+    assert lines[-1].startswith("one order of 1 BTC over 1863 scenarios: HEALTHY")
