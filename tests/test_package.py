@@ -80,8 +80,8 @@ def test_wheel_holds_exactly_the_listed_files(tmp_path):
 def test_source_distribution_holds_all_that_builds_and_tests_need(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="needs setuptools >= 77 to build")
     pytest.importorskip("Cython", reason="needs Cython to build")
-    build = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "sdist", "--formats", "tar",
-             "--dist-dir", str(tmp_path)]
+    build = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "sdist",
+             "--formats", "tar", "--dist-dir", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (path,) = tmp_path.glob("*.tar")
     with tarfile.open(path) as archive:
