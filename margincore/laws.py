@@ -165,7 +165,9 @@ class CopulaLaw:
             at = int(off.argmax())
             raise RangeError(f"correlation must have ones on its diagonal, was {float(matrix[at, at])!r} at {at}")
         put(self, "correlation", _frozen(checked_covariance(matrix)))
-        if isinstance(self.marginals, (str, bytes)) or len(self.marginals) != len(matrix):
+        if isinstance(self.marginals, (str, bytes)) or not hasattr(self.marginals, "__len__"):
+            raise ShapeError(f"marginals must be a sequence with one entry per underlying, was {self.marginals!r}")
+        if len(self.marginals) != len(matrix):
             raise ShapeError(f"marginals must have one entry per underlying ({len(matrix)}), had {len(self.marginals)}")
         put(self, "marginals", tuple(_marginal(at, value) for at, value in enumerate(self.marginals)))
         if self.degrees is not None:
@@ -187,8 +189,9 @@ class CopulaLaw:
             stdtr(self.degrees, elliptical, out=out)
         np.clip(out, 2.0**-54, 1.0 - 2.0**-53, out=out)  # a probability of 1 would have an infinite quantile
         for at, marginal in enumerate(self.marginals):
-            out[:, at] = _quantiles(marginal, out[:, at].copy())
-            if not np.isfinite(out[:, at]).all():
+            found = floats(f"marginals[{at}]", _quantiles(marginal, out[:, at].copy()), length=len(out), finite=False)
+            out[:, at] = found
+            if not np.isfinite(found).all():
                 raise NotFiniteError(f"marginals[{at}] must have finite quantiles inside (0, 1)")
         return out
 
