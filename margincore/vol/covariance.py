@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.units import Floats, choice, floats, integer, number
@@ -255,11 +256,8 @@ class EwmaCovarianceState:
         checked = _panel(panel, least=1, finite=False)
         if checked.shape[1] != self.assets:
             raise ShapeError(f"returns must have {self.assets} assets, had {checked.shape[1]}")
-        wrong = ~np.isfinite(checked) if self.model.missing == "error" else np.isinf(checked)
-        if wrong.any():  # before the first bar is taken: all or nothing
-            bar, asset = np.argwhere(wrong)[0]
-            raise NotFiniteError(f"returns must be finite, was {float(checked[bar, asset])!r} in bar {bar} of "
-                                 f"asset {asset}")
+        # Before the first bar is taken: all or nothing.
+        _refuse(checked, ~np.isfinite(checked) if self.model.missing == "error" else np.isinf(checked))
         for row in checked:
             self.update(row)
         return self
@@ -298,7 +296,15 @@ class EwmaCovarianceState:
 
 
 def _panel(returns: Any, *, least: int, finite: bool = True) -> Floats:
-    panel = floats("returns", returns, ndim=2, finite=finite)
+    panel = floats("returns", returns, ndim=2, finite=False)
+    if finite:
+        _refuse(panel, ~np.isfinite(panel))
     if panel.shape[0] < least:
         raise ShapeError(f"returns must have at least {least} observations, had {panel.shape[0]}")
     return panel
+
+
+def _refuse(panel: Floats, wrong: npt.NDArray[np.bool_]) -> None:
+    if wrong.any():
+        bar, asset = np.argwhere(wrong)[0]
+        raise NotFiniteError(f"returns must be finite, was {float(panel[bar, asset])!r} in bar {bar} of asset {asset}")
