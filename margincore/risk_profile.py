@@ -28,6 +28,7 @@ from margincore.revaluation import (
 )
 from margincore.scenarios import SMILES, ScenarioPlan
 from margincore.shocks import KINDS
+from margincore.surface import VolSurface
 from margincore.units import DAYS_PER_YEAR, Floats, Ints, choice, number
 
 POINTS = 4
@@ -99,6 +100,12 @@ class RiskProfiles:
     error: Floats
     nodes: Ints
     blocks: tuple[Block, ...]
+
+    def report(self) -> dict[str, tuple[int, float, float]]:
+        """Nodes, largest error found and bound of every option, the last two in its settlement asset, by symbol."""
+        rows = np.flatnonzero(self.contracts.kind == OPTION).tolist()
+        return {self.contracts.symbols[row]: (int(self.nodes[row]), float(self.error[row]), float(self.bound[row]))
+                for row in rows}
 
     def revalue(self, plan: ScenarioPlan, *, conversion: str = "current", shocked_assets: Any = (),
                 out: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
@@ -230,8 +237,8 @@ def risk_profiles(contracts: Contracts, columns: MarketColumns, plan: ScenarioPl
     plan : ScenarioPlan
         Of these contracts; its smile rule and the range of its moves are those of the profiles.  Volatility shocks may
         be "same" and "scale", with moves of surfaces, under either smile rule, or of any kind under sticky strikes
-        without moves of surfaces; options are revalued in full under others, under sticky moneyness without a surface,
-        and where an input is unknown.
+        without moves of surfaces; options are revalued in full under others, under sticky moneyness without a
+        `VolSurface`, and where an input is unknown.
     tolerance : float
         Largest bound of an error, as a share of the underlying's value per contract, above 0.
     spot, volatility : (float, float), optional
@@ -281,7 +288,7 @@ def risk_profiles(contracts: Contracts, columns: MarketColumns, plan: ScenarioPl
             edges, coefficient, found = _fit(contracts, columns, plan.smile, rows, span, reach, cells, levels)
             size = np.abs(_scales(contracts, columns, rows))
             limit = SAFETY * found + ROUNDING * size * np.maximum(
-                columns.forward[rows] * math.exp(span[1]), contracts.strike[rows])
+                columns.forward[rows] * _exponentials(np.array([span[1]])), contracts.strike[rows])
             good = limit <= tolerance * size * columns.forward[rows]
             if good.any():
                 own = rows[good]
@@ -303,8 +310,8 @@ def _known(contracts: Contracts, columns: MarketColumns, plan: ScenarioPlan,
            underlying: int) -> npt.NDArray[np.int64]:
     known = (contracts.kind == OPTION) & (contracts.underlying == underlying) & ~np.isnan(columns.mark)
     known &= (columns.sigma >= 0.0) & (columns.forward > 0.0) & ~np.isnan(columns.spot[contracts.settle])
-    if plan.smile == SMILES[1] and columns.surfaces[underlying] is None:
-        return np.empty(0, np.int64)  # a line through quotes has kinks that no check need find
+    if plan.smile == SMILES[1] and not isinstance(columns.surfaces[underlying], VolSurface):
+        return np.empty(0, np.int64)  # lines through quotes, floors and caps have kinks that no check need find
     return np.flatnonzero(known)
 
 
@@ -314,7 +321,10 @@ def _range(name: str, values: Floats, asked: tuple[float, float] | None, least: 
     if asked is not None:
         if len(asked) != 2 or not asked[0] < asked[1]:
             raise RangeError(f"{name} must be a rising pair of moves, was {asked!r}")
-        ends += [math.log1p(number(f"{name}[{at}]", move, above=-1.0)) for at, move in enumerate(asked)]
+        wanted = np.array([[number(f"{name}[{at}]", move, above=-1.0) for at, move in enumerate(asked)]])
+        logs = np.empty((1, 2))
+        scenario.log_growth(wanted, logs)
+        ends += logs[0].tolist()
     return min(*ends, max(ends) - least), max(*ends, min(ends) + least)
 
 
@@ -350,10 +360,14 @@ def _fit(contracts: Contracts, columns: MarketColumns, smile: str, rows: npt.NDA
 def _factors(at: Floats, reach: Floats) -> Floats:
     """Factors of volatility (options, places) at places in [-1, 1] of each option's logarithmic range."""
     low, high = reach[:, :1], reach[:, 1:]
-    logs = 0.5 * (low + high) + 0.5 * (high - low) * at
-    out = np.empty(logs.size)
-    scenario.exponentials(logs.ravel(), out)
-    return out.reshape(logs.shape)
+    return _exponentials(0.5 * (low + high) + 0.5 * (high - low) * at)
+
+
+def _exponentials(x: Floats) -> Floats:
+    """``exp(x)`` of an array, the same bits on every processor."""
+    out = np.empty(x.size)
+    scenario.exponentials(x.ravel(), out)
+    return out.reshape(x.shape)
 
 
 def _smile(contracts: Contracts, columns: MarketColumns, smile: str, rows: npt.NDArray[np.int64], y: Floats) -> Floats:
@@ -361,8 +375,6 @@ def _smile(contracts: Contracts, columns: MarketColumns, smile: str, rows: npt.N
     now = columns.sigma[rows][:, None, None]
     if smile == SMILES[0]:
         return np.array(np.broadcast_to(now, y.shape))
-    growth = np.empty(y.size)
-    scenario.exponentials(y.ravel(), growth)
-    strike = contracts.strike[rows, None]
-    after = read_smile(contracts, columns, rows, strike / growth.reshape(rows.size, -1)).reshape(y.shape)
+    strike, growth = contracts.strike[rows, None], _exponentials(y).reshape(rows.size, -1)
+    after = read_smile(contracts, columns, rows, strike / growth).reshape(y.shape)
     return np.ascontiguousarray(now * (after / read_smile(contracts, columns, rows, strike)[:, :, None]))

@@ -266,7 +266,8 @@ def _percent(move: float) -> str:
     return f"spot {100.0 * move:+.4g} %" if move else "spot same"
 
 
-def from_moves(names: Sequence[str], spot_move: Moves | Sequence[float] | Mapping[str, Sequence[float]], *,
+def from_moves(names: Sequence[str],
+               spot_move: Moves | Sequence[float] | Floats | Mapping[str, Sequence[float] | Floats], *,
                volatility: Sequence[Shock] = (), weight: Sequence[float] = (),
                ranges: VolatilityRange | Mapping[str, VolatilityRange] | None = None,
                smile: str = "sticky_strike", volatility_min: float = 0.0, days_floor: float = 1.0,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from reference import profile as reference
 
 from margincore.contracts import Contracts, Future, Option, Perpetual
+from margincore.dynamics import ShockedSurface, SurfaceShock
 from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels import profile
 from margincore.market import MarketState
@@ -160,6 +161,35 @@ def test_nodes_and_matrices():
         assert ends.min() == pytest.approx(dense, rel=1e-9)
 
 
+def test_a_grid_of_volatilities_may_bend():
+    """The spline of a grid is straight beyond its outer strikes: the worst smile that a surface can have."""
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        strikes = SPOT["BTC"] * np.exp(np.linspace(-0.5, 0.5, int(random.integers(5, 14))))
+        rough = 0.6 * (1.0 + random.normal(0.0, 0.02, (len(DAYS), strikes.size)))
+        smile = VolSurface.grid(strikes, [NOW + int(days * NS_PER_DAY) for days in DAYS], rough, time_ns=NOW,
+                                forward=np.full(len(DAYS), SPOT["BTC"]), spot=SPOT["BTC"])
+        contracts = Contracts([option(at, random) for at in range(8)])
+        columns = MarketState(now_ns=NOW, spot=SPOT, surface={"BTC": smile}).resolve(contracts)
+        wide = scenarios(random, "moneyness scaled", 40).resolve(contracts)
+        profiles = risk_profiles(contracts, columns, wide, tolerance=1e-4, spot=(-0.65, 1.2), volatility=(-0.7, 2.5))
+        plan = scenarios(random, "moneyness scaled", 400).resolve(contracts)
+        difference, bound, _ = compared(contracts, columns, profiles, plan)
+        assert (difference <= bound).all()
+
+
+def test_the_report_is_by_symbol():
+    contracts = book(np.random.default_rng(9))
+    columns = STATE.resolve(contracts)
+    profiles = risk_profiles(contracts, columns, scenarios(np.random.default_rng(9), "scaled").resolve(contracts))
+    found = profiles.report()
+    assert set(found) == {item.symbol for item in contracts.derivatives if isinstance(item, Option)}
+    for symbol, (nodes, error, bound) in found.items():
+        at = contracts.column[symbol]
+        assert (nodes, error, bound) == (profiles.nodes[at], profiles.error[at], profiles.bound[at])
+        assert bound >= 2.0 * error
+
+
 def test_finer_tolerance_finer_bound():
     contracts = book(np.random.default_rng(9))
     columns = STATE.resolve(contracts)
@@ -190,6 +220,9 @@ def test_what_cannot_be_interpolated_is_revalued_in_full():
     assert np.isnan(whole[contracts.column["U"]]).all() and np.isnan(difference[contracts.column["U"]]).all()
     lines = from_moves(["a", "b"], [-0.1, 0.1], smile="sticky_moneyness").resolve(contracts)
     assert not risk_profiles(contracts, columns, lines).nodes.any()  # quotes joined by lines have kinks
+    floored = ShockedSurface(surface("BTC"), SurfaceShock(relative=-0.2, floor=0.5))  # its floor is a kink
+    seen = MarketState(now_ns=NOW, spot=SPOT, surface={"BTC": floored}).resolve(contracts)
+    assert not risk_profiles(contracts, seen, lines).nodes.any()
     both = from_moves(["a", "b"], [-0.1, 0.1], smile="sticky_moneyness", volatility=["up", "down"])
     listed = book(np.random.default_rng(1))
     assert not risk_profiles(listed, STATE.resolve(listed), both.resolve(listed)).nodes.any()
