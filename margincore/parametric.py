@@ -219,7 +219,7 @@ def delta_gamma(delta: npt.ArrayLike, gamma: npt.ArrayLike, covariance: npt.Arra
     mean, variance, third, fourth = form.cumulants()
     deviation = math.sqrt(variance)
     if deviation == 0.0:
-        return TailRisk(-mean, -mean)
+        return TailRisk(0.0 - mean, 0.0 - mean)
     if choice("method", method, ("fourier", "cornish_fisher")) == "cornish_fisher":
         return _cornish_fisher(mean, deviation, third / deviation**3, fourth / variance**2, 1.0 - level)
     scaled = QuadraticForm((form.theta - mean) / deviation, form.linear / deviation, form.square / deviation)

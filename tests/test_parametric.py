@@ -132,6 +132,16 @@ def test_fourier_refuses_what_it_cannot_invert():
     with pytest.raises(NotConvergedError, match="scenarios"):
         mc.delta_gamma([0.0, 0.0], [[-1.0, 0.0], [0.0, -1e-4]], np.eye(2), 0.99)
     assert mc.delta_gamma([0.0], [[0.0]], [[1.0]], 0.99, theta=2.0) == (-2.0, -2.0)
+    assert str(mc.delta_gamma([0.0], [[0.0]], [[1.0]], 0.99).value_at_risk) == "0.0"
+
+
+@pytest.mark.parametrize("factors", [3, 6, 12])
+@pytest.mark.parametrize("level", [0.99, 0.999, 0.9999])
+def test_equal_factors_of_pure_gamma_are_chi_square(factors, level):
+    found = mc.delta_gamma(np.zeros(factors), -np.eye(factors), np.eye(factors), level)
+    quantile = stats.chi2.isf(1.0 - level, factors)
+    mean = 0.5 * factors * stats.chi2.sf(quantile, factors + 2) / (1.0 - level)
+    assert found == pytest.approx((0.5 * quantile, mean), rel=1e-6)
 
 
 def test_tail_fit_recovers_a_pareto_tail():
