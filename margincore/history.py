@@ -171,7 +171,7 @@ def _filtered(series: Floats, model: Any, steps: int, deviation_now: float | Non
         raise ShapeError(f"model must give {series.size + 1} variances for {name!r}, gave {variance.shape}")
     if not ((variance > 0.0) & (variance < np.inf)).all():
         at = int(np.flatnonzero(~((variance > 0.0) & (variance < np.inf)))[0])
-        raise NotFiniteError(f"model must give positive variances for {name!r}, gave {variance[at]!r} at {at}")
+        raise NotFiniteError(f"model must give positive variances for {name!r}, gave {float(variance[at])!r} at {at}")
     mean = float(getattr(model, "mean", 0.0))
     if deviation_now is not None:
         total = steps * number(f"deviation_now[{name!r}]", deviation_now, above=0.0) ** 2

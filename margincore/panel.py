@@ -116,15 +116,17 @@ class PricePanel:
                 at = int(bad[0])
                 place = f"position {at}" if when is None else date(when[at])
                 kind = NotFiniteError if not np.isfinite(row[at]) else RangeError
-                raise kind(f"prices[{name!r}] must be finite and above 0, was {row[at]!r} at {place}")
+                raise kind(f"prices[{name!r}] must be finite and above 0, was {float(row[at])!r} at {place}")
         price = np.ascontiguousarray(np.column_stack(table))
         price.flags.writeable = False
         return cls(tuple(prices), price, when)
 
     @classmethod
-    def common(cls, prices: Mapping[str, Any], dates: Mapping[str, Any]) -> PricePanel:
-        """The panel of the dates at which every name has a finite price."""
+    def common(cls, prices: Any, dates: Any = None) -> PricePanel:
+        """The panel of the dates at which every name has a price; NaN is none.  Parameters as in `of`, with dates."""
         prices, dates = _columns(prices, dates)
+        if dates is None:
+            raise RangeError("dates must be given to find those in common, were None")
         if not isinstance(dates, Mapping):
             dates = dict.fromkeys(prices, dates)
         found: dict[str, dict[int, float]] = {}

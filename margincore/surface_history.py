@@ -184,5 +184,5 @@ def _deviations(surface: VolSurface, nodes: Floats, tenors: Floats, anchor: VolS
     if not (variance > 0.0).all():
         row, column = (int(at[0]) for at in np.nonzero(~(variance > 0.0)))
         raise NotFiniteError(f"surface of {date(surface.time_ns)} must have a volatility at {tenors[row]:g} days and "
-                             f"moneyness {nodes[column]:g}, had variance {variance[row, column]!r}")
+                             f"moneyness {nodes[column]:g}, had variance {float(variance[row, column])!r}")
     return np.asarray(np.sqrt(variance / years[:, None]))

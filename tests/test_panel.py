@@ -41,6 +41,11 @@ def test_common_keeps_the_dates_that_all_have():
                               {"BTC": DAYS[:4], "ETH": DAYS[1:4]})
     assert [date(at) for at in panel.time_ns] == ["2024-01-02", "2024-01-04"]
     assert panel.price.tolist() == [[2.0, 5.0], [4.0, 7.0]]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"BTC": [1.0, 2.0, 3.0], "SOL": [np.nan, 3.0, 4.0]}, index=DAYS[:3])
+    assert PricePanel.common(frame).price.tolist() == [[2.0, 3.0], [3.0, 4.0]]
+    with pytest.raises(RangeError, match="dates"):
+        PricePanel.common({"BTC": [1.0, 2.0]})
     with pytest.raises(MissingDataError, match="in common"):
         PricePanel.common({"BTC": [1.0], "ETH": [2.0]}, {"BTC": DAYS[:1], "ETH": DAYS[1:2]})
 
@@ -69,7 +74,7 @@ def test_a_gap_is_told_skipped_or_kept():
 @pytest.mark.parametrize(("prices", "dates", "kind", "message"), [
     ({"BTC": [1.0, 2.0], "ETH": [1.0]}, None, ShapeError, "ETH"),
     ({"BTC": [1.0, 2.0]}, DAYS[:3], ShapeError, "length 3"),
-    ({"BTC": [1.0, np.nan]}, DAYS[:2], NotFiniteError, "'BTC'.*2024-01-02"),
+    ({"BTC": [1.0, np.nan]}, DAYS[:2], NotFiniteError, "'BTC'.* was nan at 2024-01-02"),
     ({"BTC": [1.0, np.inf]}, None, NotFiniteError, "position 1"),
     ({"BTC": [1.0, 0.0]}, DAYS[:2], RangeError, "above 0"),
     ({"BTC": [1.0, 2.0], "ETH": [1.0, 2.0]}, {"BTC": DAYS[:2], "ETH": DAYS[1:3]}, RangeError,
