@@ -142,6 +142,8 @@ def stressed_window(pnl: npt.ArrayLike, length: int, measure: Measure) -> Stress
     >>> stressed_window([1.0, -1.0, 2.0, -5.0, 1.0], 2, Worst())
     StressedWindow(first=2, last=4, loss=5.0)
     """
+    if not isinstance(measure, Measure):
+        raise RangeError(f"measure must be a measure such as ExpectedShortfall(0.975), was {measure!r}")
     series, length = floats("pnl", pnl), integer("length", length, least=2)
     if length > series.size:
         raise ShapeError(f"length must be at most the number of scenarios ({series.size}), was {length}")
@@ -195,9 +197,9 @@ def stressed_scenarios(scenarios: Scenarios, length: int, measure: Measure, *,
 
 
 def _parts(sets: Sequence[Scenarios]) -> list[Scenarios]:
-    parts = list(sets)
+    parts = [] if isinstance(sets, Scenarios) else list(sets)
     if not parts or not all(isinstance(part, Scenarios) for part in parts):
-        raise RangeError(f"sets must hold Scenarios, at least one, was {sets!r:.60}")
+        raise RangeError(f"sets must be a sequence of Scenarios, at least one, was {sets!r:.60}")
     for name in ("smile", "volatility_min", "days_floor", "ranges"):
         values = [getattr(part, name) for part in parts]
         if any(value != values[0] for value in values):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ def times(name: str, values: Any) -> Ints:
     if not isinstance(values, np.ndarray) and hasattr(values, "to_numpy"):
         values = values.to_numpy()
     if not isinstance(values, np.ndarray):
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ShapeError(f"{name} must be a sequence of dates, was {values!r}")
         values = [value.isoformat() if hasattr(value, "isoformat") else value for value in values]
     found = stamps(name, values)
     if found.ndim != 1 or not found.size:

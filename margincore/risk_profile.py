@@ -270,6 +270,8 @@ def risk_profiles(contracts: Contracts, columns: MarketColumns, plan: ScenarioPl
     True
     """
     tolerance = number("tolerance", tolerance, above=0.0)
+    if columns.mark.size != len(contracts) or plan.move.shape[0] != len(contracts.underlyings):
+        raise ShapeError(f"columns and plan must be of these {len(contracts)} contracts")
     bound, error = np.zeros(len(contracts)), np.zeros(len(contracts))
     nodes, blocks = np.zeros(len(contracts), np.int64), []
     for underlying in np.flatnonzero(plan.moving).tolist():

@@ -120,13 +120,14 @@ _DAYS = (
 STRESS_EVENTS: Mapping[str, StressEvent] = MappingProxyType({event.date: event for event in _DAYS})
 
 
-def stress(events: Sequence[str | StressEvent] | None = None, *, extent: str = "close", others: str = "median",
-           volatility: bool = True, pegged: Sequence[str] = PEGGED, smile: str = "sticky_strike") -> Scenarios:
+def stress(events: str | StressEvent | Sequence[str | StressEvent] | None = None, *, extent: str = "close",
+           others: str = "median", volatility: bool = True, pegged: Sequence[str] = PEGGED,
+           smile: str = "sticky_strike") -> Scenarios:
     """Crash days as scenarios, named by date.
 
     Parameters
     ----------
-    events : sequence of str or StressEvent, optional
+    events : str, StressEvent, or sequence of them, optional
         ISO dates in `STRESS_EVENTS`, or events of your own; all known when omitted.
     extent : {"close", "low"}
         Moves to the last price of the day, or to its lowest where that is known.
@@ -148,6 +149,8 @@ def stress(events: Sequence[str | StressEvent] | None = None, *, extent: str = "
     """
     choice("extent", extent, EXTENTS)
     choice("others", others, OTHERS)
+    if isinstance(events, (str, StressEvent)):
+        events = [events]
     chosen = [_event(item) for item in (STRESS_EVENTS if events is None else events)]
     if not chosen:
         raise RangeError("events must hold at least one event, was empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -137,6 +137,8 @@ def historical_surfaces(surfaces: Mapping[str, Snapshots], prices: Mapping[str, 
 
 def _surfaces(name: str, values: Snapshots) -> list[VolSurface]:
     result: list[VolSurface] = []
+    if isinstance(values, (VolSurface, Chain)) or not isinstance(values, Iterable):
+        raise RangeError(f"{name} must be a sequence of VolSurface or Chain, was {values!r:.60}")
     for at, value in enumerate(values):
         if isinstance(value, Chain):
             value = calibrate(value, previous=result[-1] if result else None)

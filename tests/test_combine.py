@@ -149,6 +149,8 @@ def test_stressed_scenarios_of_exposures_and_of_a_portfolio():
 @pytest.mark.parametrize(("call", "kind"), [
     (lambda: concat_scenarios([]), RangeError),
     (lambda: concat_scenarios([CALM, "wild"]), RangeError),
+    (lambda: concat_scenarios(CALM), RangeError),
+    (lambda: stressed_window([1.0, 2.0], 2, "es"), RangeError),
     (lambda: concat_scenarios([mix_scenarios([CALM, WILD], [0.5, 0.5]), WILD]), RangeError),
     (lambda: concat_scenarios([CALM, grid(spot=[0.1], smile="sticky_moneyness")]), RangeError),
     (lambda: concat_scenarios([CALM, WILD], labels=["a"]), ShapeError),

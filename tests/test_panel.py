@@ -82,6 +82,8 @@ def test_a_gap_is_told_skipped_or_kept():
     ({"BTC": [1.0, 2.0], "ETH": [1.0, 2.0]}, {"BTC": DAYS[:2]}, MissingDataError, "'ETH'"),
     ({"BTC": [1.0, 2.0]}, [DAYS[1], DAYS[0]], RangeError, "must rise"),
     ({"BTC": [1.0, 2.0]}, [DAYS[0], DAYS[0]], RangeError, "duplicates"),
+    ({"BTC": [1.0, 2.0]}, 5, ShapeError, "sequence of dates"),
+    ({"BTC": [1.0, 2.0]}, DAYS[0], ShapeError, "sequence of dates"),
     ({"BTC": [1.0, 2.0]}, [1_700_000_000_000, 1_700_086_400_000], RangeError, "milliseconds"),
     ({}, None, RangeError, "prices"), ([1.0], None, RangeError, "prices"),
 ])

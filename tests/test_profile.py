@@ -280,6 +280,7 @@ def test_what_profiles_refuse():
         (lambda: profiles.revalue(other), ShapeError, "same contracts"),
         (lambda: profiles.revalue(plan, conversion="later"), RangeError, "conversion"),
         (lambda: risk_profiles(contracts, columns, plan, tolerance=0.0), RangeError, "tolerance"),
+        (lambda: risk_profiles(Contracts([FUTURES[0]]), columns, plan), ShapeError, "of these"),
         (lambda: risk_profiles(contracts, columns, plan, tolerance=math.nan), NotFiniteError, "tolerance"),
         (lambda: risk_profiles(contracts, columns, plan, spot=(0.5, -0.5)), RangeError, "spot"),
         (lambda: risk_profiles(contracts, columns, plan, volatility=(-1.0, 1.0)), RangeError, "volatility"),

@@ -126,6 +126,8 @@ def test_volatility_moves_with_the_day():
 
 def test_own_events():
     mine = StressEvent(date="2026-10-01", title="drill", move={"BTC": -0.5})
+    assert stress(mine).names == ("2026-10-01 drill",)
+    assert stress("2021-05-19") == stress(["2021-05-19"])
     assert stress([mine, "2021-05-19"]).names == ("2026-10-01 drill", "2021-05-19 leverage unwind")
 
 

@@ -139,6 +139,8 @@ def flat(day, sigma, **options):
     (lambda: surface_moves(BTC, moneyness=[0.1, 0.1]), RangeError),
     (lambda: surface_moves([flat(0, 0.5), flat(1, 0.6)], sticky="strike"), NotFiniteError),
     (lambda: historical_surfaces({}), RangeError),
+    (lambda: historical_surfaces({"BTC": BTC[0]}), RangeError),
+    (lambda: historical_surfaces({"BTC": 5}), RangeError),
     (lambda: historical_surfaces({"BTC": BTC, "ETH": ETH[:-1]}), ShapeError),
     (lambda: historical_surfaces({"BTC": BTC, "ETH": ETH[1:] + [svi(9, 3000.0)]}), RangeError),
     (lambda: historical_surfaces({"BTC": [flat(0, 0.5), flat(1, 0.6)]}), MissingDataError),
