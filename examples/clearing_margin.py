@@ -40,7 +40,7 @@ def made_up_prices() -> mc.PricePanel:
     sigma = 0.025 * np.exp(0.5 * np.sin(np.arange(DAYS) / 60.0))
     shock = random.standard_t(4, (DAYS, 1)) * 0.8 + random.standard_t(4, (DAYS, 3)) * 0.5
     table = np.exp(np.cumsum(sigma[:, None] * shock, axis=0))
-    dates = [str(np.datetime64("2022-01-01") + at) for at in range(DAYS)]
+    dates = [str(np.datetime64("2022-01-01") + np.timedelta64(at, "D")) for at in range(DAYS)]
     return mc.PricePanel.of({coin: table[:, at].copy() for at, coin in enumerate(COINS)}, dates)
 
 

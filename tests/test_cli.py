@@ -174,11 +174,11 @@ def closes(tmp_path):
     """Daily closes of three years, a column per underlying."""
     random = np.random.default_rng(4)
     table = 60_000.0 * np.exp(np.cumsum(0.03 * random.standard_t(4, (900, 2)), axis=0))
-    first = np.datetime64("2023-09-01")
-    lines = ["date,BTC,ETH", *(f"{first + at},{float(b)!r},{float(e)!r}" for at, (b, e) in enumerate(table))]
+    days = [str(np.datetime64("2023-09-01") + np.timedelta64(at, "D")) for at in range(900)]
+    lines = ["date,BTC,ETH", *(f"{day},{float(b)!r},{float(e)!r}" for day, (b, e) in zip(days, table, strict=True))]
     path = tmp_path / "closes.csv"
     path.write_text("\n".join(lines) + "\n")
-    return str(path), {"BTC": table[:, 0].copy(), "ETH": table[:, 1].copy()}, [str(first + at) for at in range(900)]
+    return str(path), {"BTC": table[:, 0].copy(), "ETH": table[:, 1].copy()}, days
 
 
 @pytest.mark.parametrize("model", ["var", "es", "listed", "otc"])

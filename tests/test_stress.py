@@ -74,7 +74,7 @@ def test_bitcoin_lows_are_what_the_hourly_bars_say():
     days = bars.groupby("date").agg(close=("close", "last"), low=("low", "min"))
     for event in STRESS_EVENTS.values():
         if event.low and event.date < "2024":
-            before = days.close[str(np.datetime64(event.date) - 1)]
+            before = days.close[str(np.datetime64(event.date) - np.timedelta64(1, "D"))]
             assert event.low["BTC"] == pytest.approx(days.low[event.date] / before - 1.0, abs=5.1e-5)
 
 
@@ -85,7 +85,7 @@ def test_volatilities_are_what_the_index_says():
     last = index.groupby("date").close.last()
     for event in STRESS_EVENTS.values():
         if event.volatility is not None and event.date < "2026":
-            want = last[event.date] / last[str(np.datetime64(event.date) - 1)] - 1.0
+            want = last[event.date] / last[str(np.datetime64(event.date) - np.timedelta64(1, "D"))] - 1.0
             assert event.volatility == pytest.approx(want, abs=5.1e-5), event.date
 
 
