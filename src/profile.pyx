@@ -131,17 +131,22 @@ cdef double *values(const Option *o, const Rule *r, const double *edges, const d
 
 cdef double fit_option(const Option *o, const Rule *r, const double *edges, const double *sigma,
                        const double *check_sigma, double *out) noexcept nogil:
-    cdef Py_ssize_t cell, i, j, size = r.levels * POINTS
-    cdef double error, worst = 0.0
+    cdef Py_ssize_t cell, i, j, k, size = r.levels * POINTS
+    cdef double error, total, worst = 0.0
+    cdef double across[LEVELS_MAX]
     cdef const double *value = values(o, r, edges, sigma, POINTS, r.points, r.levels, r.stretch)
     for cell in range(r.cells):
         cell_coefficients(value + cell * size, r.levels, r.across, r.along, out + cell * size)
     value = values(o, r, edges, check_sigma, CHECKS, r.check_points, r.checks, r.check_stretch)
     for cell in range(r.cells):
         for i in range(CHECKS):
+            for k in range(r.levels):
+                across[k] = cubic(out + cell * size + k * POINTS, r.check_points[i])
             for j in range(r.checks):
-                error = fabs(value[(cell * CHECKS + i) * r.checks + j]
-                             - polynomial(out + cell * size, r.levels, r.check_points[i], r.level[j]))
+                total = across[r.levels - 1]
+                for k in range(r.levels - 2, -1, -1):
+                    total = total * r.level[j] + across[k]
+                error = fabs(value[(cell * CHECKS + i) * r.checks + j] - total)
                 if error != error:
                     return NAN
                 if error > worst:
