@@ -12,8 +12,8 @@ import numpy.typing as npt
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.formula import powers
 from margincore.measure import ExpectedShortfall
-from margincore.panel import HORIZONS, PricePanel, ratios, relative, sequence_of
-from margincore.scenarios import EVERY_OTHER, Scenarios
+from margincore.panel import HORIZONS, PricePanel, ratios, relative
+from margincore.scenarios import EVERY_OTHER, Scenarios, from_moves
 from margincore.units import Floats, choice, floats, integer, number
 
 
@@ -141,8 +141,8 @@ def from_table(names: Sequence[str], underlyings: Sequence[str], moves: Floats, 
     if table.shape != (len(names), len(underlyings)):
         raise ShapeError(f"moves must have shape ({len(names)}, {len(underlyings)}), had {table.shape}")
     weights = () if decay is None else tuple(age_weights(len(table), decay).tolist())
-    return Scenarios(names=tuple(names), spot_move=sequence_of(underlyings, table),  # type: ignore[arg-type]
-                     smile=smile, probability=weights)
+    return from_moves(names, {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(underlyings)},
+                      smile=smile, probability=weights)
 
 
 def _spans(panel: PricePanel, steps: int, horizon: str, gaps: str) -> tuple[npt.NDArray[np.int64], Floats | None]:

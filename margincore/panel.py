@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -234,8 +234,3 @@ def _first_difference(first: str, when: Ints, name: str, own: Ints) -> str:
         return f"{first!r} has {when.size} and {name!r} {own.size}"
     at = int(differs[0])
     return f"{first!r} has {date(when[at])} where {name!r} has {date(own[at])}"
-
-
-def sequence_of(names: Sequence[str], table: Floats) -> dict[str, Floats]:
-    """Columns of a table (scenarios, underlyings) by name."""
-    return {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(names)}
