@@ -21,6 +21,7 @@ from margincore.margin import MarginModel, MarginPlan
 from margincore.market import MarketState
 from margincore.portfolio import Portfolio
 from margincore.report import Leg, MarginReport, leg_arrays, margin_table, parts_of, set_losses
+from margincore.snapshot import restored, saved
 from margincore.units import Status, floats, indices, integer, mapping, number
 
 
@@ -77,6 +78,9 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self.contracts!r}, {type(self.model).__name__}, {len(self._names)} accounts)"
+
+    def __reduce__(self) -> tuple[Any, ...]:        # copies, and pickles for another process
+        return restored, (Engine, *saved(self))
 
     # ---- market
 

@@ -17,7 +17,7 @@ from margincore.errors import CapacityError, NotFiniteError, RangeError, ShapeEr
 
 from margincore.kernels.row cimport (
     amount_max, book_room, book_t, book_view, price_allowed, row_deposit, row_drop_empty, row_find, row_insert, row_lacks,
-    row_next, row_remove, row_trade, trade_allowed, unit_value,
+    ROW_SLOTS_MAX, row_next, row_remove, row_trade, trade_allowed, unit_value,
 )
 from margincore.kernels.types cimport (
     MC_CASH, MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION,
@@ -25,6 +25,10 @@ from margincore.kernels.types cimport (
 )
 
 cnp.import_array()
+
+ROW_ARRAYS = ("start", "count", "capacity", "generation", "orders", "parent", "initial_rate")
+SLOT_ARRAYS = ("instrument", "quantity", "entry", "order_buy", "order_sell")
+
 
 # ---- the book ---------------------------------------------------------------------------------------------------
 
@@ -346,6 +350,16 @@ cdef class Book:
     # ---- rows
 
     @property
+    def rows_max(self):
+        """Rows that the book has room for."""
+        return self.c.rows_max
+
+    @property
+    def slots_max(self):
+        """Slots that the book has room for."""
+        return self.c.slots_max
+
+    @property
     def rows_used(self):
         """Rows handed out so far, closed ones included."""
         return self.c.rows_used
@@ -469,11 +483,7 @@ cdef class Book:
         """State the resting orders of a row in a column: contracts to buy and to sell, both at least 0."""
         cdef int code
         with cython.critical_section(self):
-            if self.c.order_buy == NULL:
-                for name in ("order_buy", "order_sell"):
-                    self.arrays[name] = np.zeros(self.c.slots_max)
-                self.c.order_sell = <double*>cnp.PyArray_DATA(self.arrays["order_sell"])
-                self.c.order_buy = <double*>cnp.PyArray_DATA(self.arrays["order_buy"])
+            self.allot_orders()
             code = book_order(&self.c, row, column, buy, sell)
         if code != MC_OK:
             self.fail(code, row, column)
@@ -600,6 +610,46 @@ cdef class Book:
         if code != MC_OK:
             raise_code(code, f"entry {at}: column {c[at]}, quantity {q[at]}, price {p[at]}")
         return first
+
+    def save(self):
+        """Copies of everything that rows hold, for `restore`: a dict of arrays."""
+        rows, slots, hold = self.c.rows_used, self.c.slots_used, self.arrays
+        state = {name: hold[name][:rows].copy() for name in ROW_ARRAYS}
+        state.update((name, hold[name][:slots].copy()) for name in SLOT_ARRAYS if name in hold)
+        return state | {"retired": hold["retired"].copy(), "free_rows": np.array(self.free_rows, np.int64)}
+
+    def restore(self, state):
+        """Take the rows of a book with the same columns, as `save` gave them, in place of the rows here."""
+        rows, slots = len(state["start"]), len(state["instrument"])
+        if rows > self.c.rows_max or slots > self.c.slots_max:
+            raise CapacityError(f"state must fit {self.c.rows_max} rows and {self.c.slots_max} slots, had {rows} and {slots}")
+        for name, array in state.items():
+            due = rows if name in ROW_ARRAYS else slots if name in SLOT_ARRAYS else None
+            due = self.c.columns if name == "retired" else due
+            if due is not None and np.shape(array) != (due,):
+                raise ShapeError(f"state[{name!r}] must have shape ({due},), had {np.shape(array)}")
+        start, count, capacity = (np.asarray(state[name], np.int64) for name in ("start", "count", "capacity"))
+        instrument, free = np.asarray(state["instrument"]), np.asarray(state["free_rows"], np.int64)
+        if not ((start >= 0) & (count >= 0) & (count <= capacity) & (count <= ROW_SLOTS_MAX)
+                & (start + capacity <= slots)).all() or not ((free >= 0) & (free < rows)).all() or not (
+                (instrument >= 0) & (instrument < self.c.columns)).all():
+            raise RangeError("state must be what save gave, of a book with the same columns")
+        with cython.critical_section(self):
+            if "order_buy" in state:
+                self.allot_orders()
+            for name in (*ROW_ARRAYS, *SLOT_ARRAYS):
+                if name in state:
+                    self.arrays[name][:len(state[name])] = state[name]
+            self.arrays["retired"][:] = state["retired"]
+            self.free_rows = free.tolist()
+            self.c.rows_used, self.c.slots_used = rows, slots
+
+    cdef allot_orders(self):
+        if self.c.order_buy == NULL:
+            for name in ("order_buy", "order_sell"):
+                self.arrays[name] = np.zeros(self.c.slots_max)
+            self.c.order_sell = <double*>cnp.PyArray_DATA(self.arrays["order_sell"])
+            self.c.order_buy = <double*>cnp.PyArray_DATA(self.arrays["order_buy"])
 
     def compact(self):
         """Move all rows together, so that the slots that grown rows left behind can be used again."""

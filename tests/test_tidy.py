@@ -55,7 +55,7 @@ PYTHON_FLOORS = [
     {"risk_profile"},
     {"vol", "addon", "collateral", "breaker", "validation"},
     {"margin"},
-    {"portfolio", "attribution", "report", "copies", "distance", "events"},
+    {"portfolio", "attribution", "report", "copies", "distance", "events", "snapshot"},
     {"account"},
     {"engine"},
     {"liquidation"},

@@ -11,5 +11,6 @@ cdef class Book:
     cdef dict arrays
     cdef list free_rows
     cdef int take_columns(self, int32_t assets, rank, settle, kind, multiplier, inverse) except -1
+    cdef allot_orders(self)
     cdef int64_t flow(self, list flows, int settled) except -1
     cdef int fail(self, int code, int64_t row, int32_t column) except -1
