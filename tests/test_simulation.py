@@ -121,6 +121,14 @@ def test_antithetic_pairs_cancel(name):
     assert len(simulate(law, 7, antithetic=True)) == 7
 
 
+@pytest.mark.parametrize("degrees", [None, 0.7, 4.0])
+def test_antithetic_copula_mirrors_the_probabilities(degrees):
+    law = CopulaLaw([[1.0, 0.6], [0.6, 1.0]], [stats.uniform(), np.linspace(0.0, 1.0, 11)], degrees)
+    for source in (Philox(2), np.random.default_rng(2)):
+        pairs = simulate(law, 400, source=source, antithetic=True)
+        assert pairs[::2] + pairs[1::2] == pytest.approx(1.0, abs=1e-12)
+
+
 def test_numpy_draws_are_those_that_are_promised():
     found = simulate(LAWS["student"], 1000, source=np.random.default_rng(9))
     generator = np.random.default_rng(9)
