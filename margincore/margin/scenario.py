@@ -51,6 +51,7 @@ class ScenarioMargin:
     collateral : mapping of str to rule or haircut, optional
         Assets that count, and their haircut.  When given, positive equity in any other asset counts for nothing; when
         omitted every asset counts in full.  Debts always count in full.
+        A debt asks for no margin of its own, unless its asset is among `shocked_assets`.
     shocked_assets : sequence of str
         Assets whose value the scenarios move, with their underlying of the same name; they have no haircut.
     conversion : {"current", "shocked"}
