@@ -18,9 +18,11 @@ from margincore.kernels.book cimport Book, book_array
 from margincore.kernels.row cimport (
     ROW_SLOTS_MAX, book_room, book_t, book_view, row_deposit, row_lacks, row_trade, trade_allowed,
 )
-from margincore.kernels.quick cimport quick_scan, quick_tiers
+from margincore.kernels.quick cimport quick_scan, quick_tiers, tiers_pass
 from margincore.kernels.shortfall cimport SCENARIOS_MAX
-from margincore.kernels.stage cimport PLAN_ANY, PLAN_SCAN, STAGES_MAX, Plan, aligned, row_scanned, scan_t, tiers_t
+from margincore.kernels.stage cimport (
+    PLAN_ANY, PLAN_SCAN, PLAN_TIERS, STAGES_MAX, Plan, aligned, row_scanned, scan_t, tiers_t,
+)
 from margincore.kernels.types cimport (
     MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_EROW, MC_HEALTHY, MC_LIQUIDATION, MC_MARGIN_CALL, MC_OK,
     MC_OPTION, MC_UNKNOWN, int32_t, int64_t, mc_amount, mc_asset, mc_column, mc_market, mc_result, mc_row,
@@ -31,7 +33,7 @@ cnp.import_array()
 
 cdef extern from "lanes.h" nogil:
     int lowest_bit(uint64_t bits)
-    void lanes_fetch(const double* p, int64_t ahead)
+    void slots_ahead(const int32_t* instrument, const double* quantity, const double* entry)
 
 cdef enum:
     LANES = 8              # risk rows are padded to a multiple
@@ -87,46 +89,52 @@ cdef int nothing_owed(const mc_row* row, const mc_market* market) noexcept nogil
     return 1
 
 
-cdef inline int quick_row(const engine_t* engine, const mc_row* row, mc_result* out, mc_amount* parts) noexcept nogil:
+cdef inline int quick_row(const engine_t* engine, const mc_row* row, mc_result* out, mc_amount* total) noexcept nogil:
     if engine.plan.kind == PLAN_ANY:
         return 0
     if engine.plan.kind == PLAN_SCAN:
-        return quick_scan(row, &engine.market, <const scan_t*>engine.plan.parameters[0], &out.equity, parts)
-    return quick_tiers(row, &engine.market, <const tiers_t*>engine.plan.parameters[0], &out.equity, parts)
+        return quick_scan(row, &engine.market, <const scan_t*>engine.plan.parameters[0], &out.equity, total)
+    return quick_tiers(row, &engine.market, <const tiers_t*>engine.plan.parameters[0], &out.equity, total)
 
 
-cdef void general_row(const engine_t* engine, mc_row* row, mc_result* out, mc_amount* parts) noexcept nogil:
+cdef void general_row(const engine_t* engine, mc_row* row, mc_result* out, mc_amount* parts,
+                      mc_amount* total) noexcept nogil:
+    # parts: one amount per stage; the total adds them in stage order.
     cdef double asset_equity[ASSETS_MAX]
     cdef int32_t k
     row.asset_equity = asset_equity
     out.equity = row_equity(row, &engine.market, asset_equity)
+    total.maintenance = total.initial = total.orders = 0.0
     for k in range(engine.plan.stages):
         engine.plan.stage[k](row, &engine.market, engine.plan.parameters[k], &parts[k])
+        total.maintenance += parts[k].maintenance
+        total.initial += parts[k].initial
+        total.orders += parts[k].orders
+
+
+cdef inline int32_t status_of(double equity, double initial, double maintenance) noexcept nogil:
+    # HEALTHY, MARGIN_CALL, LIQUIDATION are 3, 2, 1: sums of comparisons, since no jump guesses what accounts are worth
+    return MC_LIQUIDATION + (equity > maintenance) + ((equity > maintenance) & (equity >= initial))
 
 
 cdef inline void margin_row(const engine_t* engine, mc_row* row, mc_result* out, mc_amount* parts) noexcept nogil:
-    # parts: one amount per stage.  The totals are the parts added in stage order, then the orders of all stages.
+    # The requirement is the parts added in stage order, then the orders of all stages.
     # With row.maintenance_only, initial margin is not asked for, and MARGIN_CALL means above maintenance.
-    cdef double maintenance = 0.0, initial = 0.0, orders = 0.0
-    cdef int32_t k
-    if not quick_row(engine, row, out, parts):
-        general_row(engine, row, out, parts)
-    for k in range(engine.plan.stages):
-        maintenance += parts[k].maintenance
-        initial += parts[k].initial
-        orders += parts[k].orders
-    initial += orders
-    if initial < maintenance:              # a plan may never let an account open what it would liquidate
-        initial = maintenance
+    cdef double maintenance, initial
+    cdef mc_amount total
+    if quick_row(engine, row, out, &total):
+        parts[0] = total
+    else:
+        general_row(engine, row, out, parts, &total)
+    maintenance = total.maintenance
+    initial = total.initial + total.orders
+    initial = maintenance if initial < maintenance else initial   # no plan may let one open what it would liquidate
+    out.status = status_of(out.equity, initial, maintenance)
     if not (isfinite(out.equity) and isfinite(maintenance) and isfinite(initial)) or engine.plan.stages == 0:
         maintenance = initial = NAN        # a requirement that leaves out what has no price is no requirement
         out.status = MC_UNKNOWN
-    elif out.equity >= initial and (out.equity > maintenance or nothing_owed(row, &engine.market)):
+    elif out.equity == maintenance and out.equity >= initial and nothing_owed(row, &engine.market):
         out.status = MC_HEALTHY
-    elif out.equity > maintenance:
-        out.status = MC_MARGIN_CALL
-    else:
-        out.status = MC_LIQUIDATION
     out.maintenance = maintenance
     out.initial = initial
 
@@ -218,21 +226,13 @@ cdef int margin_what_if(const engine_t* engine, int64_t row, int32_t column, dou
 
 # ---- many rows --------------------------------------------------------------------------------------------------
 
-cdef inline void fetch_ahead(const book_t* book, int64_t row) noexcept nogil:
-    # slots of the rows some two kilobytes on: the processor does not foresee three streams that start and stop
-    lanes_fetch(book.quantity, book.start[row] + 256)
-    lanes_fetch(book.quantity, book.start[row] + 264)
-    lanes_fetch(book.entry, book.start[row] + 256)
-    lanes_fetch(book.entry, book.start[row] + 264)
-    lanes_fetch(<const double*>book.instrument, (book.start[row] + 256) // 2)
-
-
 cdef void check_rows(const engine_t* engine, int64_t first, int64_t last, double* equity, double* initial,
                      double* maintenance, uint8_t* status) noexcept nogil:
-    cdef int64_t row
+    cdef int64_t row, slot
     cdef mc_result result
     for row in range(first, last):
-        fetch_ahead(engine.book, row)
+        slot = engine.book.start[row]
+        slots_ahead(engine.book.instrument + slot, engine.book.quantity + slot, engine.book.entry + slot)
         if margin_check(engine, row, &result) != MC_OK:
             result.equity = result.initial = result.maintenance = 0.0
             result.status = MC_UNKNOWN
@@ -243,18 +243,54 @@ cdef void check_rows(const engine_t* engine, int64_t first, int64_t last, double
         status[row - first] = <uint8_t>result.status
 
 
-cdef void breach_rows(const engine_t* engine, int64_t first, int64_t last, uint8_t* status) noexcept nogil:
-    cdef int64_t row
+cdef void breach_row(const engine_t* engine, int64_t row, uint8_t* status) noexcept nogil:
     cdef mc_row view
     cdef mc_result result
     cdef mc_amount parts[STAGES_MAX]
+    status[0] = MC_UNKNOWN
+    if book_view(engine.book, row, &view) == MC_OK:
+        view.maintenance_only = 1
+        margin_row(engine, &view, &result, parts)
+        status[0] = MC_MARGIN_CALL if result.status == MC_HEALTHY else <uint8_t>result.status
+
+
+cdef void breach_tiers(const engine_t* engine, int64_t first, int64_t last, uint8_t* status) noexcept nogil:
+    # The answer is computed, not branched on: which accounts are in breach nobody foresees.  Open orders do not count in
+    # maintenance.  Local copies of what never changes, since a status may lie anywhere for all the compiler knows.
+    cdef const book_t* book = engine.book
+    cdef const int64_t* start = book.start
+    cdef const int32_t* generation = book.generation
+    cdef const int32_t* count = book.count
+    cdef const int32_t* instrument = book.instrument
+    cdef const double* quantity = book.quantity
+    cdef const double* entry = book.entry
+    cdef mc_market market = engine.market
+    cdef tiers_t tiers = (<const tiers_t*>engine.plan.parameters[0])[0]
+    cdef mc_amount need
+    cdef double equity
+    cdef int64_t row, slot
+    cdef int known
     for row in range(first, last):
-        fetch_ahead(engine.book, row)
-        result.status = MC_UNKNOWN
-        if book_view(engine.book, row, &view) == MC_OK:
-            view.maintenance_only = 1
-            margin_row(engine, &view, &result, parts)
-        status[row - first] = MC_MARGIN_CALL if result.status == MC_HEALTHY else <uint8_t>result.status
+        slot = start[row]
+        slots_ahead(instrument + slot, quantity + slot, entry + slot)
+        if generation[row] & 1 and tiers_pass(instrument + slot, quantity + slot, entry + slot, count[row], 1, 0.0,
+                                              &market, &tiers, &equity, &need) \
+                and equity != need.maintenance:             # equal ones, a rare case, may owe nothing
+            known = (equity - equity) + (need.maintenance - need.maintenance) == 0.0
+            status[row - first] = <uint8_t>(known * (MC_LIQUIDATION + (equity > need.maintenance)))
+        else:
+            breach_row(engine, row, &status[row - first])
+
+
+cdef void breach_rows(const engine_t* engine, int64_t first, int64_t last, uint8_t* status) noexcept nogil:
+    cdef int64_t row, slot
+    if engine.plan.kind == PLAN_TIERS:
+        breach_tiers(engine, first, last, status)
+        return
+    for row in range(first, last):
+        slot = engine.book.start[row]
+        slots_ahead(engine.book.instrument + slot, engine.book.quantity + slot, engine.book.entry + slot)
+        breach_row(engine, row, &status[row - first])
 
 
 cdef void status_repeat(const engine_t* engine, int64_t row, int64_t times, mc_result* out) noexcept nogil:

@@ -255,6 +255,42 @@ def test_ranges_threads_and_single_rows_give_the_same_bits(plan, orders):
     assert np.array_equal(breached, np.minimum(status, MARGIN_CALL))
 
 
+@pytest.mark.parametrize("on_entry", [0.0, 1.0])
+@pytest.mark.parametrize("table_of_tiers", [LADDER, LONG_LADDER], ids=["8 lines", "16 lines"])
+@pytest.mark.parametrize("settle", [[0, 1, 2] + [0] * 6, TABLE["settle"]], ids=["one asset", "several assets"])
+def test_tiers_in_one_pass_have_the_bits_of_tiers_as_a_stage(settle, table_of_tiers, on_entry):
+    tiers = ("tiers", "tiers", (on_entry,), table_of_tiers)
+    nothing = ("short charge", "nothing", (0.0, 0.0), None)     # a second stage takes the pass by stages
+    tables = []
+    for plan in ([tiers], [tiers, nothing]):
+        random, rows = np.random.default_rng(4), 200
+        kernel = MarginBook(rows, 20 * rows, 9, 3, rank_of(market()), *{**TABLE, "settle": settle}.values())
+        kernel.set_plan(plan)
+        kernel.set_market(*market().values())
+        for _ in range(rows):
+            row = kernel.open(random.choice([0.0, 0.07]))
+            for column in random.permutation([0, *range(3, 9)])[:random.integers(0, 8)]:
+                if column < 3:
+                    kernel.deposit(row, column, random.normal(300.0, 300.0))
+                else:
+                    kernel.trade(row, column, random.normal(0.0, 20.0), random.uniform(1.0, 20.0))
+        breached = np.empty(rows, np.uint8)
+        kernel.breached_range(0, rows, breached)
+        tables.append((*table(kernel, 0, rows), breached.tobytes()))
+    assert tables[0] == tables[1] and len(set(tables[0][0])) >= 2
+
+
+@pytest.mark.parametrize("scenarios", [1, 8, 9, 16])
+@pytest.mark.parametrize("gain_kept", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("sets", [None, [0, 0, 1, 1]])
+def test_scenarios_in_one_pass_have_the_bits_of_the_general_sums(sets, gain_kept, scenarios):
+    sets = None if sets is None else [sets[group % 4] for group in range(int(np.max(GROUP)) + 1)]
+    no_floors = {"floor_short": np.zeros(len(TABLE["kind"]))}   # a plan with floors, all zero, takes the general sums
+    tables = [table(crowd([scan(gain_kept, floors)], market(scenarios=scenarios, sets=sets, **no_floors)), 0, 300)
+              for floors in (0.0, 1.0)]
+    assert tables[0] == tables[1] and len(set(tables[0][0])) >= 2
+
+
 @pytest.mark.parametrize("plan", PLANS)
 def test_the_order_of_rows_is_irrelevant(plan):
     ours = crowd(PLANS[plan], market(), rows=40)

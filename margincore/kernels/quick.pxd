@@ -2,7 +2,7 @@
 # at most eight lines.  The general way of margincore.kernels.margin gives the same numbers, bit for bit, and serves
 # every row that these decline (answer 0): of several settlement assets, with open orders, with offsets or shocked cash.
 from margincore.kernels.stage cimport scan_t, tiers_t
-from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
+from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_asset, mc_column, mc_market, mc_row
 
 cdef extern from "lanes.h" nogil:
     ctypedef struct lanes_t:
@@ -14,7 +14,7 @@ cdef extern from "lanes.h" nogil:
     lanes_t lanes_mul(lanes_t a, lanes_t b)
     lanes_t lanes_least(lanes_t a, lanes_t b)
     lanes_t lanes_most(lanes_t a, lanes_t b)
-    lanes_t lanes_keep(lanes_t a, int64_t keep)
+    lanes_t lanes_kept(lanes_t a, int32_t same)
     lanes_t lanes_reached(lanes_t floor, lanes_t x, lanes_t value)
     double lanes_smallest(lanes_t a)
     double lanes_largest(lanes_t a)
@@ -25,11 +25,13 @@ cdef enum:
     QUICK_STRIDE = 16
 
 
-cdef inline double counted_worth(const mc_market* market, int32_t asset, double sum) noexcept nogil:
-    # equity in one asset as base currency: haircut when positive; an empty balance needs no price
-    if sum == 0.0:
-        return 0.0
-    return sum * market.asset[asset].spot * (market.asset[asset].kept if sum > 0.0 else 1.0)
+cdef inline double counted_worth(const mc_asset* asset, double amount) noexcept nogil:
+    # Base currency, haircut when positive; an empty balance needs no price.  The share is looked up by the sign, which
+    # nobody foresees: a jump would be guessed wrong every other time.
+    cdef double[2] share
+    share[0] = 1.0
+    share[1] = asset.kept
+    return amount * asset.spot * share[amount > 0.0] if amount != 0.0 else 0.0
 
 
 cdef inline int quick_scan(const mc_row* row, const mc_market* market, const scan_t* p, double* equity,
@@ -60,46 +62,57 @@ cdef inline int quick_scan(const mc_row* row, const mc_market* market, const sca
         sets += keep ^ 1
         unit = market.risk + <int64_t>column * market.stride
         held = lanes_set(q if live else 0.0)
-        low = lanes_add(lanes_keep(low, -<int64_t>keep), lanes_mul(held, lanes_load(unit)))
-        high = lanes_add(lanes_keep(high, -<int64_t>keep), lanes_mul(held, lanes_load(unit + second)))
+        low = lanes_add(lanes_kept(low, keep), lanes_mul(held, lanes_load(unit)))
+        high = lanes_add(lanes_kept(high, keep), lanes_mul(held, lanes_load(unit + second)))
         lanes_store(&least[sets * 8], lanes_least(lanes_least(low, high), zero))
     for i in range(1, sets + 1):
         loss = 0.0 - lanes_smallest(lanes_load(&least[i * 8]))
         total += loss if loss > 0.0 else 0.0
-    equity[0] = counted_worth(market, settle, sum)
+    equity[0] = counted_worth(&market.asset[settle], sum)
     amount.maintenance = p.maintenance_ratio * total
     amount.initial = p.initial_ratio * total
     amount.orders = 0.0
     return odd == 0
 
 
-cdef inline int quick_tiers(const mc_row* row, const mc_market* market, const tiers_t* p, double* equity,
-                            mc_amount* amount) noexcept nogil:
-    cdef double sum = 0.0, run = 0.0, run_initial = 0.0, q, notional, spot
+cdef inline int tiers_pass(const int32_t* instrument, const double* quantity, const double* entry, int32_t count,
+                           int maintenance_only, double initial_rate, const mc_market* market, const tiers_t* p,
+                           double* equity, mc_amount* amount) noexcept nogil:
+    cdef double sum = 0.0, run = 0.0, run_initial = 0.0, q, long_side, short_side, notional, spot
     cdef const double* line
     cdef const double* step
     cdef const mc_column* c
     cdef lanes_t most
     cdef int32_t i, settle, odd = 0
-    if row.count == 0 or row.order_buy != NULL:
+    if count == 0:
         return 0
-    settle = market.column[row.instrument[0]].settle
-    for i in range(row.count):
-        c = &market.column[row.instrument[i]]
-        q = row.quantity[i]
-        sum += q * c.value - c.owed * row.entry[i]
+    settle = market.column[instrument[0]].settle
+    for i in range(count):
+        c = &market.column[instrument[i]]
+        q = quantity[i]
+        sum += q * c.value - c.owed * entry[i]
         odd |= c.settle ^ settle
-        notional = (q * c.owed if q * c.owed > -q else -q) * c.notional
-        line = p.line + <int64_t>row.instrument[i] * 16
+        long_side = q * c.owed
+        short_side = -q
+        notional = (long_side if long_side > short_side else short_side) * c.notional
+        line = p.line + <int64_t>instrument[i] * 16
         run += lines_largest(line, line + 8, notional)
-        if not row.maintenance_only:
-            step = p.step + <int64_t>row.instrument[i] * 16
-            most = lanes_most(lanes_set(row.initial_rate),
+        if not maintenance_only:
+            step = p.step + <int64_t>instrument[i] * 16
+            most = lanes_most(lanes_set(initial_rate),
                               lanes_reached(lanes_load(step), lanes_set(notional), lanes_load(step + 8)))
             run_initial += lanes_largest(most) * notional
     spot = market.asset[settle].spot
-    equity[0] = counted_worth(market, settle, sum)
+    equity[0] = counted_worth(&market.asset[settle], sum)
     amount.maintenance = spot * run if run != 0.0 else 0.0
     amount.initial = spot * run_initial if run_initial != 0.0 else 0.0
     amount.orders = 0.0
     return odd == 0
+
+
+cdef inline int quick_tiers(const mc_row* row, const mc_market* market, const tiers_t* p, double* equity,
+                            mc_amount* amount) noexcept nogil:
+    if row.order_buy != NULL:
+        return 0
+    return tiers_pass(row.instrument, row.quantity, row.entry, row.count, row.maintenance_only, row.initial_rate,
+                      market, p, equity, amount)
