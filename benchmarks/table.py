@@ -62,6 +62,12 @@ def spelled(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
+def shown(bench: dict[str, Any]) -> str:
+    """Median per item, and the 99th percentile of single calls where it was taken."""
+    late = bench.get("extra_info", {}).get("p99_ns")
+    return spelled(per_item(bench)) + ("" if late is None else f", p99 {spelled(late * 1e-9)}")
+
+
 def first(table: list[tuple[str, Any]], question: str) -> Any:
     return next((entry for pattern, entry in table if re.search(pattern, question, re.I)), None)
 
@@ -93,12 +99,12 @@ def rows(group: str, benches: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         question, time = f"{group} {kind}", per_item(own)
         for word, least in first(GOALS, question) or [("", 0.0)]:
             peer = next((bench for bench in same if word in label(bench).lower()), None)
-            head = (group, label(own), spelled(time))
+            head = (group, label(own), shown(own))
             if peer is None:
                 result.append((*head, f"no {word or 'peer'} here", "", "", f">= {least:.3g}x" if least else ""))
                 continue
             ratio = per_item(peer) / time
-            result.append((*head, label(peer), spelled(per_item(peer)), f"{ratio:.3g}x",
+            result.append((*head, label(peer), shown(peer), f"{ratio:.3g}x",
                            verdict(ratio, least) if least else ""))
         limit = first(LIMITS, question)
         if limit is not None:

@@ -25,6 +25,8 @@ def test_ratios_goals_and_limits(tmp_path, capsys):
         bench(grid, "test_margincore[500]", 1e-4), bench(grid, "test_numpy[500]", 8e-4),
         bench(grid, "test_numba[500]", 5e-4),
         bench(one, "test_one[margincore]", 1e-7), bench(one, "test_one[numpy]", 3e-6),
+        bench("what-if of one order", "test_what_if[margincore]", 110e-9, p99_ns=190.0),
+        bench("what-if of one order", "test_what_if[empty method]", 44e-9),
         bench(crowd.format("1 thread"), "test_all[margincore-1]", 1.0, items=10),
         bench(crowd.format("1 thread"), "test_all[scipy.sparse-1]", 0.06, items=0.1),
         bench(crowd.format("2 threads"), "test_all[margincore-2]", 0.5, items=10),
@@ -35,6 +37,7 @@ def test_ratios_goals_and_limits(tmp_path, capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert f"{grid} margincore 100 us numba 500 us 5x >= 6x missed" in lines
     assert f"{one} margincore 100 ns numpy 3 us 30x >= 25x met" in lines
+    assert "what-if of one order margincore 110 ns, p99 190 ns empty method 44 ns 0.4x >= 0.25x met" in lines
     assert f"{one} margincore 100 ns <= 80 ns missed" in lines
     assert f"{crowd.format('1 thread')} margincore-1 100 ms scipy.sparse-1 600 ms 6x >= 5x met" in lines
     assert "1,000,000 accounts x 10 positions 2 threads 50 ms 1 thread 100 ms 2x >= 1.8x met" in lines
