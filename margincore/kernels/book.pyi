@@ -4,6 +4,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+ROW_ARRAYS: tuple[str, ...]
+SLOT_ARRAYS: tuple[str, ...]
+
 class Book:
     def __init__(
         self,
