@@ -42,12 +42,15 @@ cdef inline int quick_scan(const mc_row* row, const mc_market* market, const sca
     cdef double sum = 0.0, total = 0.0, loss, q
     cdef const double* unit
     cdef const mc_column* c
-    cdef int32_t i, column, live, same_set, same, keep, settle, odd = 0, sets = 0, group = -1, set_now = -1
+    cdef int32_t i, column, live, same_set, same, keep, settle, first = 0, odd = 0, sets = 0, group = -1, set_now = -1
     cdef int64_t second = 8 if market.stride > 8 else 0
     if not 0 < row.count <= QUICK_SLOTS or market.stride > QUICK_STRIDE or row.order_buy != NULL:
         return 0
     settle = market.column[row.instrument[0]].settle
-    for i in range(row.count):
+    if row.instrument[0] < market.assets and market.column[row.instrument[0]].set < 0:
+        sum = sum + row.quantity[0]         # a balance that no scenario moves
+        first = 1
+    for i in range(first, row.count):
         column = row.instrument[i]
         c = &market.column[column]
         q = row.quantity[i]
@@ -83,15 +86,19 @@ cdef inline int tiers_pass(const int32_t* instrument, const double* quantity, co
     cdef const double* step
     cdef const mc_column* c
     cdef lanes_t most
-    cdef int32_t i, settle, odd = 0
+    cdef int32_t i, settle, first = 0, odd = 0, several = market.assets > 1
     if count == 0:
         return 0
     settle = market.column[instrument[0]].settle
-    for i in range(count):
+    if instrument[0] < market.assets:       # a balance: worth itself, and without tiers
+        sum = sum + quantity[0]
+        first = 1
+    for i in range(first, count):
         c = &market.column[instrument[i]]
         q = quantity[i]
         sum += q * c.value - c.owed * entry[i]
-        odd |= c.settle ^ settle
+        if several:
+            odd |= c.settle ^ settle
         long_side = q * c.owed
         short_side = -q
         notional = (long_side if long_side > short_side else short_side) * c.notional
