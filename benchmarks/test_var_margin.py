@@ -68,8 +68,26 @@ def numpy_what_if(book, row, shortfall):
     return what_if
 
 
-def numba_what_if(book, row, shortfall):
+def numba_tail():
+    """Numba, and its compiled insertion of all P&L into the K lowest."""
     numba = pytest.importorskip("numba", reason="numba is not installed")
+
+    @numba.njit
+    def insert(pnl, lowest):
+        lowest[:] = np.inf
+        for x in pnl:
+            if x < lowest[K - 1]:
+                place = K - 1
+                while place > 0 and lowest[place - 1] > x:
+                    lowest[place] = lowest[place - 1]
+                    place -= 1
+                lowest[place] = x
+
+    return numba, insert
+
+
+def numba_what_if(book, row, shortfall):
+    numba, insert = numba_tail()
     value, risk = market()
     column, quantity, entry, _, _ = book.read(row)
     cash, column, quantity, entry = quantity[0], column[1:].copy(), quantity[1:].copy(), entry[1:].copy()
@@ -84,14 +102,8 @@ def numba_what_if(book, row, shortfall):
             equity += q * mark[k] - entry[k] - (added * price if k == at else 0.0)
             for s in range(len(pnl)):
                 pnl[s] += q * held[k, s]
-        lowest = np.full(K, np.inf)
-        for x in pnl:
-            if x < lowest[K - 1]:
-                place = K - 1
-                while place > 0 and lowest[place - 1] > x:
-                    lowest[place] = lowest[place - 1]
-                    place -= 1
-                lowest[place] = x
+        lowest = np.empty(K)
+        insert(pnl, lowest)
         maintenance = max(-lowest.mean() if shortfall else -lowest[K - 1], 0.0)
         return 3 if equity >= 1.3 * maintenance and equity > maintenance else 2 if equity > maintenance else 1
 
@@ -150,7 +162,7 @@ def numpy_table(value, risk, start, column, quantity, price, shortfall=False):
 
 
 def numba_table():
-    numba = pytest.importorskip("numba", reason="numba is not installed")
+    numba, insert = numba_tail()
 
     @numba.njit
     def table(value, risk, start, column, quantity, price, out):
@@ -164,14 +176,7 @@ def numba_table():
                 equity += q * (value[column[k]] - price[k])
                 for s in range(len(pnl)):
                     pnl[s] += q * unit[s]
-            lowest[:] = np.inf
-            for x in pnl:
-                if x < lowest[K - 1]:
-                    place = K - 1
-                    while place > 0 and lowest[place - 1] > x:
-                        lowest[place] = lowest[place - 1]
-                        place -= 1
-                    lowest[place] = x
+            insert(pnl, lowest)
             out[row, 0], out[row, 1] = equity, max(-lowest[K - 1], 0.0)
 
     return table

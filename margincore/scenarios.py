@@ -258,8 +258,8 @@ def _of(argument: str, values: Any, name: str, needed: bool, default: Any) -> An
     return default
 
 
-def _restore(values: dict[str, object]) -> Scenarios:
-    return Scenarios(**values)  # type: ignore[arg-type]
+def _restore(values: dict[str, Any]) -> Scenarios:
+    return Scenarios(**values)
 
 
 def _percent(move: float) -> str:
@@ -276,10 +276,11 @@ def from_moves(names: Sequence[str],
     """Scenarios from their names and moves; parameters as in `Scenarios`."""
     if isinstance(names, str):
         raise RangeError(f"names must be several names, was the one text {names!r}")
-    return Scenarios(names=tuple(names), spot_move=spot_move,  # type: ignore[arg-type]
-                     volatility=tuple(shock(value) for value in volatility), weight=tuple(weight),
-                     ranges=VolatilityRange() if ranges is None else ranges, smile=smile, volatility_min=volatility_min,
-                     days_floor=days_floor, probability=tuple(probability), surface_move=surface_move or {})
+    moves: Any = spot_move  # sequences and arrays become tuples when they are checked
+    return Scenarios(names=tuple(names), spot_move=moves, volatility=tuple(shock(value) for value in volatility),
+                     weight=tuple(weight), ranges=VolatilityRange() if ranges is None else ranges, smile=smile,
+                     volatility_min=volatility_min, days_floor=days_floor, probability=tuple(probability),
+                     surface_move=surface_move or {})
 
 
 def grid(*, spot: Sequence[float] | Mapping[str, Sequence[float]],

@@ -125,8 +125,6 @@ class VolatilityMoves:
         return (isinstance(other, VolatilityMoves) and self.same_nodes(other)
                 and np.array_equal(self.log_ratio, other.log_ratio))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __len__(self) -> int:
         return len(self.log_ratio)
 

@@ -57,67 +57,66 @@ class StressEvent:
         return f"{self.date} {self.title}"
 
 
-_DAYS = (
-    StressEvent(
-        date="2020-03-12", title="pandemic crash", source=PANEL,
-        move={"ADA": -0.3957, "BNB": -0.4190, "BTC": -0.3717, "DOGE": -0.2962, "ETH": -0.4235, "LINK": -0.4591,
-              "XRP": -0.3290}, low={"BTC": -0.4442}),
-    StressEvent(
-        date="2021-05-19", title="leverage unwind", source=f"{PANEL}; SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.2601, "AVAX": -0.3650, "BNB": -0.3327, "BTC": -0.1377, "DOGE": -0.3003, "ETH": -0.2720,
-              "LINK": -0.3724, "RNDR": -0.3666, "SOL": -0.3752, "UNI": -0.3395, "XRP": -0.3272},
-        low={"BTC": -0.2999}, volatility=0.0668),
-    StressEvent(
-        date="2022-05-09", title="Terra loses its peg", source=f"{PANEL}; SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.1751, "AVAX": -0.1853, "BNB": -0.1577, "BTC": -0.1105, "DOGE": -0.1561, "ETH": -0.1081,
-              "LINK": -0.1719, "RNDR": -0.1213, "SOL": -0.1577, "UNI": -0.1499, "XRP": -0.1299},
-        low={"BTC": -0.1177}, volatility=0.2379),
-    StressEvent(
-        date="2022-05-11", title="Terra collapses", source=f"{PANEL}; SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.1847, "AVAX": -0.3051, "BNB": -0.1546, "BTC": -0.0673, "DOGE": -0.2203, "ETH": -0.1158,
-              "LINK": -0.1942, "RNDR": -0.3069, "SOL": -0.2472, "UNI": -0.1967, "XRP": -0.1952}, volatility=0.2407),
-    StressEvent(
-        date="2022-05-12", title="Terra halts", source=f"{PANEL}; SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.0762, "AVAX": -0.0196, "BNB": -0.0021, "BTC": 0.0038, "DOGE": -0.0226, "ETH": -0.0533,
-              "LINK": -0.0503, "RNDR": -0.0232, "SOL": -0.1116, "UNI": -0.0396, "XRP": -0.0681}, volatility=0.1317),
-    StressEvent(
-        date="2022-06-13", title="lenders freeze", source=f"{PANEL}; SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.0679, "AVAX": -0.0786, "BNB": -0.1307, "BTC": -0.1597, "DOGE": -0.1619, "ETH": -0.1665,
-              "LINK": -0.0717, "RNDR": -0.2137, "SOL": -0.0829, "UNI": -0.1164, "XRP": -0.1004},
-        low={"BTC": -0.1749}, volatility=0.1278),
-    StressEvent(
-        date="2022-11-08", title="FTX halts withdrawals", source=f"{PANEL}; APT, SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.0802, "APT": -0.2317, "AVAX": -0.1149, "BNB": -0.0277, "BTC": -0.1001, "DOGE": -0.2057,
-              "ETH": -0.1503, "LINK": -0.1363, "RNDR": -0.2461, "SOL": -0.1837, "UNI": -0.1361, "XRP": -0.1280},
-        volatility=0.2888),
-    StressEvent(
-        date="2022-11-09", title="FTX loses its buyer", source=f"{PANEL}; APT, SOL, UNI and RNDR: {PORTAL}; {INDEX}",
-        move={"ADA": -0.1452, "APT": -0.2673, "AVAX": -0.1922, "BNB": -0.1857, "BTC": -0.1435, "DOGE": -0.1597,
-              "ETH": -0.1746, "LINK": -0.1898, "RNDR": -0.2779, "SOL": -0.4211, "UNI": -0.1921, "XRP": -0.1798},
-        low={"BTC": -0.1596}, volatility=0.4965),
-    StressEvent(
-        date="2023-03-11", title="USDC loses its peg", source=f"{PANEL}; {INDEX}",
-        move={"ADA": -0.0254, "AVAX": -0.0129, "BNB": 0.0020, "BTC": 0.0221, "DOGE": 0.0116, "ETH": 0.0374,
-              "LINK": -0.0027, "USDC": -0.0280, "USDT": 0.0046, "XRP": -0.0102}, volatility=0.1037),
-    StressEvent(
-        date="2024-08-05", title="carry unwind", source=f"{SPOT}; {INDEX}",
-        move={"BNB": -0.0658, "BTC": -0.0712, "DOGE": -0.0905, "ETH": -0.1002, "SOL": -0.0618, "XRP": -0.0648},
-        low={"BNB": -0.1950, "BTC": -0.1575, "DOGE": -0.2241, "ETH": -0.2149, "SOL": -0.2048, "XRP": -0.1739},
-        volatility=0.1238),
-    StressEvent(
-        date="2025-10-10", title="tariff liquidations", source=f"{SPOT}; {INDEX}",
-        move={"BNB": -0.1218, "BTC": -0.0731, "DOGE": -0.2213, "ETH": -0.1233, "SOL": -0.1471, "XRP": -0.1541},
-        low={"BNB": -0.3148, "BTC": -0.1616, "DOGE": -0.6177, "ETH": -0.2136, "SOL": -0.2360, "XRP": -0.5524},
-        volatility=0.1102),
-    StressEvent(
-        date="2026-02-05", title="February crash",
-        source=f"{SPOT}; volatility: 30-day at-the-money of Deribit chains at 21:30, SVI fit, over the day before",
-        move={"BNB": -0.1276, "BTC": -0.1402, "DOGE": -0.1477, "ETH": -0.1496, "SOL": -0.1495, "XRP": -0.1967},
-        low={"BNB": -0.1364, "BTC": -0.1479, "DOGE": -0.1645, "ETH": -0.1536, "SOL": -0.1576, "XRP": -0.2479},
-        volatility=0.5553),
+# Basis points to the last price of the day; a point where none is known.
+_MOVES = """\
+date         ADA   APT  AVAX   BNB   BTC  DOGE   ETH  LINK  RNDR   SOL   UNI  USDC  USDT   XRP
+2020-03-12 -3957     .     . -4190 -3717 -2962 -4235 -4591     .     .     .     .     . -3290
+2021-05-19 -2601     . -3650 -3327 -1377 -3003 -2720 -3724 -3666 -3752 -3395     .     . -3272
+2022-05-09 -1751     . -1853 -1577 -1105 -1561 -1081 -1719 -1213 -1577 -1499     .     . -1299
+2022-05-11 -1847     . -3051 -1546  -673 -2203 -1158 -1942 -3069 -2472 -1967     .     . -1952
+2022-05-12  -762     .  -196   -21    38  -226  -533  -503  -232 -1116  -396     .     .  -681
+2022-06-13  -679     .  -786 -1307 -1597 -1619 -1665  -717 -2137  -829 -1164     .     . -1004
+2022-11-08  -802 -2317 -1149  -277 -1001 -2057 -1503 -1363 -2461 -1837 -1361     .     . -1280
+2022-11-09 -1452 -2673 -1922 -1857 -1435 -1597 -1746 -1898 -2779 -4211 -1921     .     . -1798
+2023-03-11  -254     .  -129    20   221   116   374   -27     .     .     .  -280    46  -102
+2024-08-05     .     .     .  -658  -712  -905 -1002     .     .  -618     .     .     .  -648
+2025-10-10     .     .     . -1218  -731 -2213 -1233     .     . -1471     .     .     . -1541
+2026-02-05     .     .     . -1276 -1402 -1477 -1496     .     . -1495     .     .     . -1967"""
+
+# Basis points to the lowest price of the day, where daily bars are known.
+_LOWS = """\
+date         BNB   BTC  DOGE   ETH   SOL   XRP
+2020-03-12     . -4442     .     .     .     .
+2021-05-19     . -2999     .     .     .     .
+2022-05-09     . -1177     .     .     .     .
+2022-06-13     . -1749     .     .     .     .
+2022-11-09     . -1596     .     .     .     .
+2024-08-05 -1950 -1575 -2241 -2149 -2048 -1739
+2025-10-10 -3148 -1616 -6177 -2136 -2360 -5524
+2026-02-05 -1364 -1479 -1645 -1536 -1576 -2479"""
+
+_BOTH, _WITH_APT = (f"{PANEL}; {names}SOL, UNI and RNDR: {PORTAL}; {INDEX}" for names in ("", "APT, "))
+_TITLES: tuple[tuple[str, str, float | None, str], ...] = (
+    ("2020-03-12", "pandemic crash", None, PANEL),
+    ("2021-05-19", "leverage unwind", 0.0668, _BOTH),
+    ("2022-05-09", "Terra loses its peg", 0.2379, _BOTH),
+    ("2022-05-11", "Terra collapses", 0.2407, _BOTH),
+    ("2022-05-12", "Terra halts", 0.1317, _BOTH),
+    ("2022-06-13", "lenders freeze", 0.1278, _BOTH),
+    ("2022-11-08", "FTX halts withdrawals", 0.2888, _WITH_APT),
+    ("2022-11-09", "FTX loses its buyer", 0.4965, _WITH_APT),
+    ("2023-03-11", "USDC loses its peg", 0.1037, f"{PANEL}; {INDEX}"),
+    ("2024-08-05", "carry unwind", 0.1238, f"{SPOT}; {INDEX}"),
+    ("2025-10-10", "tariff liquidations", 0.1102, f"{SPOT}; {INDEX}"),
+    ("2026-02-05", "February crash", 0.5553,
+     f"{SPOT}; volatility: 30-day at-the-money of Deribit chains at 21:30, SVI fit, over the day before"),
 )
 
-STRESS_EVENTS: Mapping[str, StressEvent] = MappingProxyType({event.date: event for event in _DAYS})
+
+def _by_date(table: str) -> dict[str, dict[str, float]]:
+    """Relative moves by date and coin."""
+    head, *rows = (line.split() for line in table.splitlines())
+    return {row[0]: {coin: int(move) / 10_000 for coin, move in zip(head[1:], row[1:], strict=True) if move != "."}
+            for row in rows}
+
+
+def _events() -> dict[str, StressEvent]:
+    moves, lows = _by_date(_MOVES), _by_date(_LOWS)
+    return {date: StressEvent(date=date, title=title, move=moves[date], low=lows.get(date, {}), volatility=volatility,
+                              source=source) for date, title, volatility, source in _TITLES}
+
+
+STRESS_EVENTS: Mapping[str, StressEvent] = MappingProxyType(_events())
 
 
 def stress(events: str | StressEvent | Sequence[str | StressEvent] | None = None, *, extent: str = "close",

@@ -328,8 +328,6 @@ class VolSurface:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VolSurface) and self.to_dict() == other.to_dict()
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         return f"VolSurface({self.kind}, {self.expiry_ns.size} expiries, time_ns={self.time_ns})"
 

@@ -1,9 +1,6 @@
 """The stage of value at risk and expected shortfall: its twin, the reductions below it, one answer everywhere."""
 
 import hashlib
-import os
-import subprocess
-import sys
 import threading
 import tracemalloc
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruction_sets import digest_at
 from test_margin import (
     CALL,
     COIN,
@@ -215,13 +213,6 @@ def test_ranges_threads_and_single_rows_give_the_same_bits(plan, orders):
     assert tuple(a + b for a, b in zip(halves[0], halves[50], strict=True)) == whole
 
 
-SCRIPT = """
-import sys; sys.path.insert(0, "tests")
-import test_shortfall
-print(test_shortfall.digest())
-"""
-
-
 def digest():
     whole = hashlib.sha256()
     for name in sorted(PLANS):
@@ -240,12 +231,7 @@ def digest():
 
 @pytest.mark.parametrize("level", kernels.LEVELS)
 def test_every_instruction_set_gives_the_same_bits(level):
-    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True,
-                         env={**os.environ, "MARGINCORE_LEVEL": level})
-    if "this processor" in run.stderr or "that was built" in run.stderr:
-        pytest.skip(f"level {level} is not available here")
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == digest()
+    assert digest_at(level, "test_shortfall") == digest()
 
 
 def test_orders_never_lower_initial_margin_and_leave_maintenance():

@@ -145,6 +145,8 @@ def test_data_compares_and_pickles():
         first.surface_move["ETH"] = MOVES
     with pytest.raises(ValueError, match="read-only"):
         MOVES.log_ratio[0, 0, 0] = 1.0
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(MOVES)
 
 
 def test_some_of_the_scenarios():

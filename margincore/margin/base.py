@@ -19,12 +19,12 @@ from margincore.columns import MarketColumns
 from margincore.contracts import CASH, OPTION, Contracts
 from margincore.errors import RangeError, UnknownInstrument
 from margincore.revaluation import CONVERSIONS, revalue
-from margincore.scenarios import ScenarioPlan
+from margincore.scenarios import ScenarioPlan, Scenarios
 from margincore.units import Floats, choice, number, several, texts
 
 __all__ = ["CONVERSIONS", "MarginModel", "MarginPlan", "Stage", "Tick", "charge_stages", "check_addons",
-           "check_offset_sets", "check_shocked_assets", "collateral_rules", "kept_shares", "notionals",
-           "offset_columns", "unit_values"]
+           "check_offset_sets", "check_shocked_assets", "check_terms", "collateral_rules", "kept_shares", "notionals",
+           "offset_columns", "scenario_plan", "unit_values"]
 
 
 class Stage(NamedTuple):
@@ -203,6 +203,19 @@ def check_shocked_assets(shocked_assets: Sequence[str], rules: Mapping[str, Coll
     return assets
 
 
+def check_terms(model: Any) -> None:
+    """Check what models over scenarios have in common, and put it into its own types."""
+    put = object.__setattr__
+    put(model, "maintenance_ratio", number("maintenance_ratio", model.maintenance_ratio, above=0.0))
+    put(model, "initial_ratio", number("initial_ratio", model.initial_ratio, least=model.maintenance_ratio))
+    put(model, "gain_kept", number("gain_kept", model.gain_kept, least=0.0, most=1.0))
+    put(model, "addons", check_addons(model.addons, ("floor short", "short charge", "closing charge")))
+    put(model, "conversion", choice("conversion", model.conversion, CONVERSIONS))
+    rules = collateral_rules(model.collateral)
+    put(model, "collateral", rules)
+    put(model, "shocked_assets", check_shocked_assets(model.shocked_assets, rules))
+
+
 def offset_columns(contracts: Contracts, offset_sets: Sequence[Sequence[str]]) -> npt.NDArray[np.int32]:
     """Offset set of every column, named by its first underlying; an underlying of no set is one of its own."""
     names = {name: at for at, name in enumerate(contracts.underlyings)}
@@ -214,3 +227,12 @@ def offset_columns(contracts: Contracts, offset_sets: Sequence[Sequence[str]]) -
         set_of[[names[name] for name in members]] = min(names[name] for name in members)
     result: npt.NDArray[np.int32] = set_of[contracts.underlying]
     return result
+
+
+def scenario_plan(model: Any, contracts: Contracts, scenarios: Scenarios, stage: Stage) -> MarginPlan:
+    """The plan of a model whose one stage over scenarios comes before the charges of its add-ons."""
+    kept, shocked = kept_shares(contracts, collateral_rules(model.collateral), model.shocked_assets)
+    stages = stage, *charge_stages(model.addons, *stage.parameters[:2])
+    sets = offset_columns(contracts, (contracts.underlyings,) if model.offset_sets is None else model.offset_sets)
+    return MarginPlan(contracts, stages, sets, kept, shocked, scenarios.resolve(contracts), model.conversion,
+                      tuple(model.addons), model.gain_kept)

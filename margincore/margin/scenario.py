@@ -9,21 +9,9 @@ from margincore.addon import AddOn
 from margincore.collateral import CollateralRule
 from margincore.contracts import Contracts
 from margincore.errors import RangeError
-from margincore.margin.base import (
-    CONVERSIONS,
-    MarginPlan,
-    Stage,
-    charge_stages,
-    check_addons,
-    check_offset_sets,
-    check_shocked_assets,
-    collateral_rules,
-    kept_shares,
-    offset_columns,
-)
+from margincore.margin.base import MarginPlan, Stage, check_offset_sets, check_terms, scenario_plan
 from margincore.measure import Worst
 from margincore.scenarios import Scenarios
-from margincore.units import choice, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +68,11 @@ class ScenarioMargin:
             raise RangeError(f"scenarios must be Scenarios, was {self.scenarios!r}")
         if not isinstance(self.measure, Worst):
             raise RangeError(f"measure must be Worst() for a grid, was {self.measure!r}")
-        put(self, "maintenance_ratio", number("maintenance_ratio", self.maintenance_ratio, above=0.0))
-        put(self, "initial_ratio", number("initial_ratio", self.initial_ratio, least=self.maintenance_ratio))
-        put(self, "gain_kept", number("gain_kept", self.gain_kept, least=0.0, most=1.0))
-        put(self, "addons", check_addons(self.addons, ("floor short", "short charge", "closing charge")))
-        put(self, "conversion", choice("conversion", self.conversion, CONVERSIONS))
-        rules = collateral_rules(self.collateral)
-        put(self, "collateral", rules)
-        put(self, "shocked_assets", check_shocked_assets(self.shocked_assets, rules))
+        check_terms(self)
         put(self, "offset_sets", check_offset_sets(self.offset_sets))
 
     def resolve(self, contracts: Contracts) -> MarginPlan:
         """The plan for these contracts."""
-        kept, shocked = kept_shares(contracts, collateral_rules(self.collateral), self.shocked_assets)
-        ratios = (self.maintenance_ratio, self.initial_ratio)
         floors = float(any(addon.slot == "floor short" for addon in self.addons))
-        stages = (Stage("scan", "scenario loss", (*ratios, self.gain_kept, floors)),
-                  *charge_stages(self.addons, *ratios))
-        return MarginPlan(contracts, stages, offset_columns(contracts, self.offset_sets), kept, shocked,
-                          self.scenarios.resolve(contracts), self.conversion,
-                          tuple(self.addons), self.gain_kept)
+        stage = Stage("scan", "scenario loss", (self.maintenance_ratio, self.initial_ratio, self.gain_kept, floors))
+        return scenario_plan(self, contracts, self.scenarios, stage)

@@ -12,23 +12,12 @@ from margincore.addon import AddOn
 from margincore.collateral import CollateralRule
 from margincore.contracts import Contracts
 from margincore.errors import CapacityError, RangeError, ShapeError
-from margincore.margin.base import (
-    CONVERSIONS,
-    MarginPlan,
-    Stage,
-    charge_stages,
-    check_addons,
-    check_offset_sets,
-    check_shocked_assets,
-    collateral_rules,
-    kept_shares,
-    offset_columns,
-)
+from margincore.margin.base import MarginPlan, Stage, check_offset_sets, check_terms, scenario_plan
 from margincore.measure import CONVENTIONS, ExpectedShortfall, ValueAtRisk, Worst
 from margincore.panel import ratios, relative
 from margincore.scenarios import EVERY_OTHER, Moves, Scenarios
 from margincore.shocks import VolatilityMoves
-from margincore.units import Floats, choice, number
+from margincore.units import Floats, number
 
 SCENARIOS_MAX = 10_240  # what the margin kernel holds
 COMBINATIONS = ("alone", "average", "larger")  # in the order of the codes of the kernel
@@ -127,14 +116,7 @@ class VarMargin:
             put(self, "volatility_scale", number("volatility_scale", self.volatility_scale, least=0.0))
         put(self, "buffer", number("buffer", self.buffer, least=0.0))
         put(self, "floor_rate", number("floor_rate", self.floor_rate, least=0.0, below=1.0))
-        put(self, "maintenance_ratio", number("maintenance_ratio", self.maintenance_ratio, above=0.0))
-        put(self, "initial_ratio", number("initial_ratio", self.initial_ratio, least=self.maintenance_ratio))
-        put(self, "gain_kept", number("gain_kept", self.gain_kept, least=0.0, most=1.0))
-        put(self, "addons", check_addons(self.addons, ("floor short", "short charge", "closing charge")))
-        put(self, "conversion", choice("conversion", self.conversion, CONVERSIONS))
-        rules = collateral_rules(self.collateral)
-        put(self, "collateral", rules)
-        put(self, "shocked_assets", check_shocked_assets(self.shocked_assets, rules))
+        check_terms(self)
         if self.offset_sets is not None:
             put(self, "offset_sets", check_offset_sets(self.offset_sets))
 
@@ -188,12 +170,8 @@ class VarMargin:
 
     def resolve(self, contracts: Contracts) -> MarginPlan:
         """The plan for these contracts."""
-        kept, shocked = kept_shares(contracts, collateral_rules(self.collateral), self.shocked_assets)
         ratios_of = tuple(ratio * (1.0 + self.buffer) for ratio in (self.maintenance_ratio, self.initial_ratio))
-        sets = offset_columns(contracts, (contracts.underlyings,) if self.offset_sets is None else self.offset_sets)
-        return MarginPlan(contracts, (self._stage(ratios_of), *charge_stages(self.addons, *ratios_of)), sets, kept,
-                          shocked, self._all_scenarios().resolve(contracts), self.conversion, tuple(self.addons),
-                          self.gain_kept)
+        return scenario_plan(self, contracts, self._all_scenarios(), self._stage(ratios_of))
 
     def _stage(self, ratios_of: tuple[float, ...]) -> Stage:
         floors = float(any(addon.slot == "floor short" for addon in self.addons))

@@ -57,8 +57,11 @@ def pof_statistic(failures: Floats, trials: Floats, tail: float) -> Floats:
 def transitions(hits: Flags) -> tuple[Floats, Floats, Floats, Floats]:
     """Numbers of the moves 00, 01, 10, 11 along the last axis."""
     before, after = hits[..., :-1], hits[..., 1:]
-    return tuple(np.asarray((a & b).sum(axis=-1), float)
-                 for a, b in ((~before, ~after), (~before, after), (before, ~after), (before, after)))  # type: ignore[return-value]
+
+    def count(first: Flags, second: Flags) -> Floats:
+        return np.asarray((first & second).sum(axis=-1), float)
+
+    return count(~before, ~after), count(~before, after), count(before, ~after), count(before, after)
 
 
 def independence_statistic(hits: Flags) -> Floats:

@@ -284,7 +284,7 @@ def _blocks(setup: _Setup, candidate: Candidate, failures: list[int]) -> Iterato
 
 def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: VolatilityModel | None, asset: int, begin: int,
            first: int, end: int, failures: list[int]) -> tuple[VolatilityModel, Floats]:
-    kind = candidate.kind if isinstance(candidate, Refit) else type(candidate)
+    kind: Any = candidate.kind if isinstance(candidate, Refit) else type(candidate)
     source = setup.returns if kind.observes == "returns" else setup.realised_variance
     if source is None:
         raise ShapeError("realised_variance must be given for a model that observes it, was None")
@@ -292,7 +292,7 @@ def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: Volatility
     if isinstance(candidate, VolatilityModel):
         return candidate, observed
     try:
-        fitted: VolatilityModel = kind.fit(observed[:first - begin], **candidate.settings).model  # type: ignore[attr-defined]
+        fitted: VolatilityModel = kind.fit(observed[:first - begin], **candidate.settings).model
     except NotConvergedError:
         failures[0] += 1
         if before is not None and before.observes == kind.observes:
