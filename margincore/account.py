@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from margincore.contracts import Future, Option, Perpetual, Spot
 from margincore.copies import Holding
 from margincore.distance import LiquidationPrice, liquidation_prices
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 HEALTHY = int(Status.HEALTHY)
 QUANTITY_MAX = 1e12
+PLAIN = {float, int, np.float64}
 
 
 class Account:
@@ -201,6 +204,10 @@ class Account:
             column = engine.fast_column.get(symbol)
             if column is None or (engine.isolated_rows and self.row in engine.isolated_rows):
                 return self._asked(symbol, quantity, price, fee)
+            # the kernel would take True for 1.0
+            if not (type(quantity) is type(price) is type(fee) is float
+                    or {type(quantity), type(price), type(fee)} <= PLAIN):
+                quantity, price, fee = number("quantity", quantity), number("price", price), number("fee", fee)
             return book.what_if(self.row, column, quantity, price, fee) == HEALTHY
         except (MarginError, TypeError, OverflowError):
             return self._asked(symbol, quantity, price, fee)      # names what was wrong

@@ -38,8 +38,8 @@ class SetLoss:
     def __str__(self) -> str:
         if len(self.tail) > 1:
             names = ", ".join(str(item.name) for item in self.tail[:3]) + (" ..." if len(self.tail) > 3 else "")
-            return f"tail of {'+'.join(self.underlyings)}: {len(self.tail)} scenarios, {names} ({self.loss:,.2f})"
-        return f"worst of {'+'.join(self.underlyings)}: {self.scenario} ({self.loss:,.2f})"
+            return f"tail of {'+'.join(self.underlyings)}: {len(self.tail)} scenarios, {names}: {self.loss:,.2f}"
+        return f"worst of {'+'.join(self.underlyings)}: {self.scenario}: {self.loss:,.2f}"
 
 
 def set_losses(book: MarginBook, plan: MarginPlan, columns: Sequence[int], quantities: Sequence[float],

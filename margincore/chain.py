@@ -15,7 +15,7 @@ from margincore.errors import MissingDataError, RangeError
 from margincore.io import ccxt, deribit, tardis
 from margincore.io.rows import Row, rows_of, text, time_of
 from margincore.market import MarketState
-from margincore.units import NS_PER_SECOND
+from margincore.units import NS_PER_SECOND, optional
 
 # Rows of one snapshot are polled within minutes of each other; a longer pause begins the next.
 SNAPSHOT_GAP_NS = 600 * NS_PER_SECOND
@@ -36,9 +36,9 @@ def read_rows(path: str | Path) -> Any:
         raise RangeError(f"path must end in .parquet, .csv, .csv.gz, .json or .json.gz, was {str(file)!r}")
     try:
         if name.endswith(".parquet"):
-            import pandas
-
-            return pandas.read_parquet(file).to_dict("records")
+            pandas = optional("a parquet file", "pandas", "pandas")
+            optional("a parquet file", "pyarrow", "pandas")
+            return pandas.read_parquet(file, engine="pyarrow").to_dict("records")
         with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
             return list(csv.DictReader(stream)) if name.endswith(".csv") else json.load(stream)
     except (OSError, EOFError, ValueError) as error:
@@ -86,8 +86,8 @@ def load_chain(path: str | Path, *, currency: str | None = None, at_ns: int | No
     Parameters
     ----------
     path : str or Path
-        Parquet (read by pandas), CSV or JSON, the last two gzipped or not: Deribit rows by `instrument_name`, Tardis
-        options_chain rows, or a JSON mapping with ccxt's "markets", "tickers", "greeks", "order_books".
+        Parquet (with the pandas extra), CSV or JSON, the last two gzipped or not: Deribit rows by `instrument_name`,
+        Tardis options_chain rows, or a JSON mapping with ccxt's "markets", "tickers", "greeks", "order_books".
     currency : str, optional
         Keep the rows of one underlying.
     at_ns : int, optional

@@ -195,10 +195,14 @@ def _code(status: Status) -> int:
     return FINE if status in (Status.HEALTHY, Status.MARGIN_CALL) else BREACH
 
 
-def _faults(account: mc.Account) -> str:
+def _faults(account: mc.Account) -> dict[str, str]:
+    """What the market does not know of the holdings of an account, and why."""
     columns, symbols = account.engine.columns, account.engine.contracts.symbols
     held = {*account.portfolio.positions, *account.portfolio.balances}
-    faults = {} if columns is None else {s: f for s, f in columns.faults(symbols).items() if s in held}
+    return {} if columns is None else {s: str(f) for s, f in columns.faults(symbols).items() if s in held}
+
+
+def _faults_text(faults: dict[str, str]) -> str:
     return "".join(f"\nunknown: {symbol} ({fault})" for symbol, fault in faults.items())
 
 
@@ -208,7 +212,8 @@ def _faults(account: mc.Account) -> str:
 def _margin(arguments: argparse.Namespace) -> int:
     account = opened(arguments)
     report: MarginReport = account.margin()
-    _print(arguments, report.to_dict(), f"{report}{_faults(account)}")
+    faults = _faults(account)
+    _print(arguments, report.to_dict() | ({"unknown": faults} if faults else {}), f"{report}{_faults_text(faults)}")
     return _code(report.status)
 
 
@@ -219,9 +224,9 @@ def _what_if(arguments: argparse.Namespace) -> int:
     names = ("equity", "initial", "maintenance")
     before, after = (dict(zip(names, figures, strict=True)) for figures in (answer.before, answer.after))
     data = {"allowed": answer.allowed, "status_before": str(answer.status_before), "status": str(answer.status),
-            "before": before, "after": after}
+            "base": account.engine.base, "before": before, "after": after}
     lines = [f"{'':<12}{'before':>18}{'after':>18}"]
-    lines += [f"{name:<12}{b:>18,.2f}{a:>18,.2f}"
+    lines += [f"{name:<12}{b:>18,.2f}{a:>18,.2f} {account.engine.base}"
               for name, b, a in zip(names, answer.before, answer.after, strict=True)]
     lines += [f"{'status':<12}{answer.status_before!s:>18}{answer.status!s:>18}",
               f"the orders are {'allowed' if answer.allowed else 'refused'}"]
@@ -240,6 +245,11 @@ def _order(text: str) -> tuple[str, float, float | None]:
 
 def _liquidation(arguments: argparse.Namespace) -> int:
     account = opened(arguments)
+    if account.status is Status.UNKNOWN:
+        faults = _faults(account)
+        _print(arguments, {"status": account.status.name, "unknown": faults},
+               f"status       {account.status.name}{_faults_text(faults)}")
+        return BREACH
     underlyings = sorted({account.engine.contracts.by_symbol[s].underlying for s in account.portfolio.positions})
     answers = {name: account.liquidation_price(name) for name in underlyings}
     _print(arguments, {name: dataclasses.asdict(answer) for name, answer in answers.items()},

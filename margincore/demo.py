@@ -72,8 +72,8 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
     print(f"liquidation  {liquidation_text(liquidation)}")
     print(f"\nWhat if: {'sell' if halved < 0 else 'buy'} {abs(halved):g} {hedge}, half of the {noun}?")
     print(f"             maintenance {report.maintenance:,.0f} -> {what_if.maintenance:,.0f}, initial "
-          f"{report.initial:,.0f} -> {what_if.initial:,.0f}: {'allowed' if what_if.allowed else 'refused'}, "
-          f"{what_if.status} afterwards")
+          f"{report.initial:,.0f} -> {what_if.initial:,.0f} {engine.base}: "
+          f"{'allowed' if what_if.allowed else 'refused'}, {what_if.status} afterwards")
     print(f"             liquidation {liquidation_text(after.liquidation_price(underlying))}")
     if what_if.maintenance > report.maintenance:
         print(f"             It looks like less risk, and is more: the {noun} hedges the short calls.")

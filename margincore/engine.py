@@ -270,7 +270,7 @@ class Engine:
         assets = {name: float(x) for name, x in zip(self.contracts.assets, asset_equity, strict=True) if x != 0.0}
         return MarginReport(equity, initial, maintenance, Status(status),
                             parts_of(book.stages, amounts, initial, maintenance),
-                            set_losses(book, self.plan, instrument.tolist(), exposure.tolist()), assets)
+                            set_losses(book, self.plan, instrument.tolist(), exposure.tolist()), assets, self.base)
 
     def _legs(self, portfolio: Portfolio) -> list[Leg]:
         if not isinstance(portfolio, Portfolio):

@@ -40,6 +40,10 @@ class MissingDataError(MarginError, LookupError):
     """The market does not know what the question needs."""
 
 
+class MissingPackageError(MarginError, ImportError):
+    """An optional package, which only this call needs, is not installed."""
+
+
 class NotConvergedError(MarginError, ArithmeticError):
     """An optimiser or solver stopped without an answer it can stand behind."""
 

@@ -46,6 +46,8 @@ class MarginReport:
         Empty for models without scenarios.
     asset_equity : mapping of str to float
         Equity per asset in units of the asset, before haircuts.
+    base : str
+        The base currency.
     """
 
     equity: float
@@ -55,6 +57,7 @@ class MarginReport:
     parts: tuple[Part, ...]
     sets: tuple[SetLoss, ...]
     asset_equity: Mapping[str, float]
+    base: str
 
     @property
     def available(self) -> float:
@@ -91,7 +94,7 @@ class MarginReport:
             return x if math.isfinite(x) else None
 
         return {
-            "status": self.status.name, "equity": plain(self.equity), "initial": plain(self.initial),
+            "status": self.status.name, "base": self.base, "equity": plain(self.equity), "initial": plain(self.initial),
             "maintenance": plain(self.maintenance), "available": plain(self.available),
             "parts": [{"name": p.name, "maintenance": plain(p.maintenance), "initial": plain(p.initial)}
                       for p in self.parts],
@@ -103,11 +106,12 @@ class MarginReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"status       {self.status.name}", f"equity       {self.equity:>18,.2f}"]
+        lines = [f"status       {self.status.name}", f"equity       {self.equity:>18,.2f} {self.base}"]
         lines += [f"  {part.name:<22} maintenance {part.maintenance:>14,.2f}   initial {part.initial:>14,.2f}"
                   for part in self.parts]
-        lines += [f"maintenance  {self.maintenance:>18,.2f}", f"initial      {self.initial:>18,.2f}"]
-        lines += [str(item) for item in self.sets if item.scenario is not None]
+        lines += [f"maintenance  {self.maintenance:>18,.2f} {self.base}",
+                  f"initial      {self.initial:>18,.2f} {self.base}"]
+        lines += [f"{item} {self.base}" for item in self.sets if item.scenario is not None]
         return "\n".join(lines)
 
 

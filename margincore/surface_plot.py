@@ -8,22 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from margincore.errors import RangeError
+from margincore.units import optional
 
 COLUMNS = 3
 
 
 def plot_surface(surface: Any, quotes: Any = None, path: str | Path | None = None) -> Any:
     """Figure of a `VolSurface`; see `VolSurface.plot`."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RangeError("plot needs matplotlib: install margincore[plot]") from None
+    canvas = optional("plot", "matplotlib.backends.backend_agg", "plot")
     count = surface.expiry_ns.size
     lines = -(-count // COLUMNS)
-    figure = Figure(figsize=(4.2 * min(count, COLUMNS), 2.9 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
+    figures = optional("plot", "matplotlib.figure", "plot")
+    figure = figures.Figure(figsize=(4.2 * min(count, COLUMNS), 2.9 * lines), layout="constrained")
+    canvas.FigureCanvasAgg(figure)
     axes = figure.subplots(lines, min(count, COLUMNS), squeeze=False).ravel()
     where = {} if quotes is None else {int(e): i for i, e in enumerate(quotes.expiry_ns)}
     for panel, (expiry, index) in zip(axes, enumerate_expiries(surface), strict=False):

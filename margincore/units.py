@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import importlib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from margincore.errors import NotFiniteError, RangeError, ShapeError
+from margincore.errors import MissingPackageError, NotFiniteError, RangeError, ShapeError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,6 +74,15 @@ def days(start_ns: int, end_ns: int) -> float:
 def years(start_ns: int, end_ns: int) -> float:
     """Years of 365 days from `start_ns` to `end_ns`."""
     return days(start_ns, end_ns) / DAYS_PER_YEAR
+
+
+def optional(use: str, module: str, extra: str) -> Any:
+    """A module that only this use needs, or an error that says which extra installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0]
+        raise MissingPackageError(f"{use} needs {package}: pip install 'margincore[{extra}]'") from error
 
 
 def number(name: str, value: Any, *, above: float | None = None, least: float | None = None,

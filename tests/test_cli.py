@@ -121,6 +121,36 @@ def test_wrong_input_is_exit_code_1_and_one_clear_line(capsys, chain, tmp_path, 
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(("package", "extra", "command"), [
+    ("pandas", "pandas", ["margin", "{p}", "{f}.parquet"]), ("pyarrow", "pandas", ["margin", "{p}", "{f}.parquet"]),
+    ("matplotlib", "plot", ["surface", "{c}", "--plot", "{f}.png"]),
+    ("matplotlib", "plot", ["var", "{h}", "--backtest", "--method", "historical", "--window", "100", "--refit-every",
+                            "500", "--plot", "{f}.png"])])
+def test_a_package_that_is_missing_is_named_with_its_extra(capsys, chain, tmp_path, monkeypatch, package, extra,
+                                                           command):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "file.parquet").write_bytes(b"PAR1")
+    files = {"c": chain, "p": portfolio(tmp_path, balances={"BTC": 1.0}), "f": str(tmp_path / "file")}
+    (tmp_path / "returns.csv").write_text("x\n" + "\n".join(str(0.01 * (-1) ** k) for k in range(160)) + "\n")
+    code, out, err = run(capsys, *[word.format(**files, h=str(tmp_path / "returns.csv")) for word in command])
+    assert (code, out) == (1, "")
+    assert f"needs {package}: pip install 'margincore[{extra}]'" in err and err.count("\n") == 1
+
+
+def test_liquidation_prices_of_an_unknown_account_are_exit_code_2(capsys, chain, tmp_path):
+    rows = [{**row, "mark_price": None, "bid_price": None, "ask_price": None}
+            if row["instrument_name"] == "BTC-PERPETUAL" else row for row in json.loads(Path(chain).read_text())]
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(rows))
+    held = portfolio(tmp_path, positions={"BTC-PERPETUAL": 100.0}, balances={"BTC": 1.0})
+    for options in ([], ["--json"]):
+        code, out, err = run(capsys, "liq", held, str(broken), *options)
+        assert (code, err) == (2, "")
+        assert "UNKNOWN" in out and "BTC-PERPETUAL" in out
+
+
 def test_every_verb_of_the_help_has_its_command(capsys):
     from margincore import cli
     code, out, _ = run(capsys, "--help")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -458,6 +459,12 @@ def test_a_closed_account_is_stale_and_its_row_is_used_again():
     (lambda a: a.trade("BTC/USDC", 1.0, price=0.0), RangeError, "price"),
     (lambda a: a.can_trade("BTC-PERP", math.nan, price=5.0), NotFiniteError, "quantity"),
     (lambda a: a.can_trade("BTC-PERP", "1", price=5.0), RangeError, "quantity"),
+    (lambda a: a.can_trade("BTC-PERP", True, price=5.0), RangeError, "quantity"),
+    (lambda a: a.can_trade("BTC-PERP", np.True_, price=5.0), RangeError, "quantity"),
+    (lambda a: a.can_trade("BTC-PERP", Decimal(1), price=5.0), RangeError, "quantity"),
+    (lambda a: a.can_trade("C100", 1.0, price=False), RangeError, "price"),
+    (lambda a: a.can_trade("BTC-PERP", 1.0, price=5.0, fee=True), RangeError, "fee"),
+    (lambda a: a.can_trade("BTC-PERP", 10**400, price=5.0), NotFiniteError, "quantity"),
     (lambda a: a.can_trade("NOPE", 1.0, price=5.0), UnknownInstrument, "NOPE"),
     (lambda a: a.what_if("BTC-PERP"), RangeError, "quantity"),
     (lambda a: a.what_if([("BTC-PERP", 1.0, -1.0)]), RangeError, "price"),

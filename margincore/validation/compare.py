@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from margincore.errors import MarginError, MissingDataError, RangeError, ShapeError
-from margincore.units import DAYS_PER_YEAR, Floats, Ints, floats, integer, number
+from margincore.units import DAYS_PER_YEAR, Floats, Ints, floats, integer, number, optional
 from margincore.validation.procyclicality import Procyclicality, margin_path, procyclicality
 from margincore.vol import MarginVolatility, VolatilityModel
 from margincore.vol.bars import times
@@ -95,9 +95,7 @@ class VolatilityComparison:
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame, one model per row; pandas must be installed."""
-        import pandas
-
-        return pandas.DataFrame.from_dict(self.to_dict(), orient="index")
+        return optional("to_pandas", "pandas", "pandas").DataFrame.from_dict(self.to_dict(), orient="index")
 
     def __str__(self) -> str:
         periods = next(iter(self.metrics.values())).increase
@@ -127,11 +125,8 @@ class VolatilityComparison:
 
     def plot(self) -> Any:
         """A matplotlib Figure: price above, margin of every model below; matplotlib must be installed."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plot needs matplotlib: pip install 'margincore[plot]'") from error
-        figure = Figure(figsize=(10.0, 6.0), layout="constrained")
+        figures = optional("plot", "matplotlib.figure", "plot")
+        figure = figures.Figure(figsize=(10.0, 6.0), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
         bars = np.arange(len(self.price)) if self.time_ns is None else self.time_ns.astype("datetime64[ns]")
         above.semilogy(bars, self.price, color="black", linewidth=0.8)

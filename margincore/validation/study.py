@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from margincore.errors import RangeError
-from margincore.units import Floats, Ints
+from margincore.units import Floats, Ints, optional
 from margincore.validation.procyclicality import largest_increase, peak_to_trough
 from margincore.validation.score import joint_score, quantile_score
 from margincore.validation.shortfall import mcneil_frey, z2_null, z2_statistic
@@ -137,20 +137,15 @@ class Study:
 
     def to_pandas(self) -> Any:
         """The combinations as a pandas DataFrame; pandas must be installed."""
-        import pandas
-
-        return pandas.DataFrame([item.to_dict() for item in self.combinations()])
+        return optional("to_pandas", "pandas", "pandas").DataFrame([item.to_dict() for item in self.combinations()])
 
     def plot(self, model: str, method: str, portfolio: str | int = 0) -> Any:
         """A matplotlib Figure of one portfolio: P&L, bands of value at risk and shortfall, exceptions."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plot needs matplotlib: pip install 'margincore[plot]'") from error
+        figures = optional("plot", "matplotlib.figure", "plot")
         at = self._portfolio(portfolio)
         forecast, pnl = self._forecast(model, method)[:, at], self.pnl[at]
         days = np.arange(len(pnl)) if self.time_ns is None else self.time_ns.astype("datetime64[ns]")
-        figure = Figure(figsize=(11.0, 5.0), layout="constrained")
+        figure = figures.Figure(figsize=(11.0, 5.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(days, 100.0 * pnl, ".", markersize=2.0, color="0.55", label="P&L")
         axes.plot(days, -100.0 * forecast[QUANTILE], linewidth=1.0,
