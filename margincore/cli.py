@@ -86,11 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--save", help="write the surface as JSON, for VolSurface.load")
     _chain_options(made)
     made = verb("var", "value at risk and expected shortfall of return series, next period or walked forward",
-                ("returns", "returns per period: parquet, csv, csv.gz or JSON rows; - for CSV on standard input"))
+                ("returns", "log returns per period: parquet, csv, csv.gz or JSON rows; - for CSV on standard input"))
     made.add_argument("--backtest", action="store_true", help="walk the history forward: bands, exceptions, verdicts")
     made.add_argument("--plot", help="with --backtest: write a picture of the first series to this file")
     made.add_argument("--prices", action="store_true", help="the columns hold prices, not returns")
-    made.add_argument("--column", action="append", default=[], help="which column; may be repeated, all by default")
+    made.add_argument("--simple", action="store_true", help="they hold simple returns, price / price before - 1")
+    made.add_argument("--column", action="append", default=[],
+                      help="which column; may be repeated; all that begin with a number, or a bar's close, by default")
     made.add_argument("--model", choices=tuple(MODELS), default="component-t")
     made.add_argument("--method", choices=METHODS, default="filtered", help="with --backtest")
     made.add_argument("--level", type=float, default=0.99, help="of the value at risk")
@@ -288,7 +290,8 @@ def _quotes(arguments: argparse.Namespace) -> Quotes:
 def _value_at_risk(arguments: argparse.Namespace) -> int:
     if arguments.plot and not arguments.backtest:
         raise RangeError("--plot must come with --backtest, which makes the bands it shows")
-    series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices)
+    series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices,
+                         simple=arguments.simple)
     common = {"model": arguments.model, "level": arguments.level, "shortfall_level": arguments.shortfall_level,
               "window": arguments.window, "paths": arguments.paths, "seed": arguments.seed}
     if not arguments.backtest:

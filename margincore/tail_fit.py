@@ -99,7 +99,7 @@ def fit_tail(pnl: npt.ArrayLike, *, tail: float = 0.1, exceedances: int | None =
     """
     losses = -np.sort(floats("pnl", pnl))
     tail = number("tail", tail, above=0.0, most=0.5)
-    count = int(tail * len(losses)) if exceedances is None else integer("exceedances", exceedances)
+    count = int(round(tail * len(losses), 9)) if exceedances is None else integer("exceedances", exceedances)
     if count < EXCEEDANCES_LEAST or count >= len(losses):
         raise ShapeError(f"exceedances must be in [{EXCEEDANCES_LEAST}, {len(losses)}), was {count} of {len(losses)}")
     threshold = float(losses[count])

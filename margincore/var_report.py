@@ -43,6 +43,8 @@ from margincore.vol import Component, Egarch, Ewma, Garch, Gjr
 
 Data = dict[str, Any]
 TIMES = ("date", "time", "timestamp", "datetime", "ts_ms", "time_ns")
+BARS = {"open", "high", "low", "close"}
+RETURN_MOST = 0.25  # half of the returns of no series are larger; of returns in per cent they mostly are
 T = {"innovation": "student_t"}
 MODELS: dict[str, Candidate] = {
     "ewma": Ewma(decay=0.94), "garch": Refit(Garch), "garch-t": Refit(Garch, T), "gjr-t": Refit(Gjr, T),
@@ -51,11 +53,12 @@ MODELS: dict[str, Candidate] = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Returns of a file: names, log returns (times, series), and their times where the file has them."""
+    """Returns of a file: names, log returns (times, series), their times where it has them, and columns left out."""
 
     names: tuple[str, ...]
     returns: Floats
     time_ns: Ints | None
+    left_out: tuple[str, ...] = ()
 
     def label(self, at: int) -> str:
         """Day (or moment) of a return, or its number."""
@@ -66,7 +69,7 @@ class Series:
         return moment.strftime("%Y-%m-%d" if daily else "%Y-%m-%dT%H:%M")
 
 
-def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False) -> Series:
+def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False, simple: bool = False) -> Series:
     """Return series of a parquet, CSV or JSON file, or of CSV on standard input (``-``).
 
     Parameters
@@ -74,48 +77,74 @@ def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False)
     path : str
         Rows in order of time; a column named date, time, timestamp, datetime, ts_ms or time_ns holds the time.
     columns : sequence of str
-        Which columns; every column of numbers when omitted.
+        Which columns.  When omitted: every column that begins with a number, of price bars (open, high, low, close)
+        the close alone; the others are named in `left_out`.
     prices : bool
         Whether the columns hold prices, whose log returns are taken.
+    simple : bool
+        Whether they hold simple returns, ``price / price before - 1``, instead of log returns.
     """
-    chosen, table, time_ns = _columns(path, columns)
+    if prices and simple:
+        raise RangeError("simple must be False with prices, whose log returns are taken")
+    chosen, table, time_ns, left_out = _columns(path, columns, bars=prices)
     if not prices:
-        if (table > 0.0).all():
-            raise RangeError(f"returns must have both signs, {chosen[0]} looks like prices: add --prices")
-        return Series(tuple(chosen), table, time_ns)
+        return Series(tuple(chosen), _log_returns(chosen, table, simple), time_ns, left_out)
     if (table <= 0.0).any():
         at = np.argwhere(table <= 0.0)[0]
         raise RangeError(f"prices must be positive, {chosen[at[1]]} was {table[at[0], at[1]]:g} in row {at[0] + 1}")
-    return Series(tuple(chosen), np.diff(np.log(table), axis=0), None if time_ns is None else time_ns[1:])
+    return Series(tuple(chosen), np.diff(np.log(table), axis=0), None if time_ns is None else time_ns[1:], left_out)
+
+
+def _log_returns(names: Sequence[str], table: Floats, simple: bool) -> Floats:
+    if (table > 0.0).all():
+        raise RangeError(f"returns must have both signs, {names[0]} looks like prices: add --prices")
+    typical = np.median(np.abs(table), axis=0)
+    if typical.max() > RETURN_MOST:
+        at = int(typical.argmax())
+        raise RangeError(f"returns must be fractions, {names[at]} looks like per cent: half of them are beyond "
+                         f"{typical[at]:.3g}")
+    if not simple:
+        return table
+    if (table <= -1.0).any():
+        row, column = np.argwhere(table <= -1.0)[0]
+        raise RangeError(f"simple returns must be above -1, {names[column]} was {table[row, column]:g} "
+                         f"in row {row + 1}")
+    return np.log1p(table)
 
 
 def load_prices(path: str) -> PricePanel:
     """Prices of a file as `load_series` reads it, one column for each underlying under its name."""
-    chosen, table, time_ns = _columns(path, ())
+    chosen, table, time_ns, _ = _columns(path, ())
     return PricePanel.of({name: table[:, at].copy() for at, name in enumerate(chosen)}, time_ns)
 
 
-def _columns(path: str, columns: Sequence[str]) -> tuple[list[str], Floats, Ints | None]:
+def _columns(path: str, columns: Sequence[str], *,
+             bars: bool = False) -> tuple[list[str], Floats, Ints | None, tuple[str, ...]]:
     rows = rows_of(list(csv.DictReader(sys.stdin)) if path == "-" else read_rows(path))
     if not rows:
         raise MissingDataError(f"returns must hold rows, {path!r} has none")
     known = [str(name) for name in rows[0]]
+    if all(_is_number(name) for name in known):
+        raise MissingDataError(f"the first row must name the columns, was {', '.join(known)}")
     clock = next((name for name in known if name.lower() in TIMES), None)
     chosen = list(columns) or [name for name in known if name != clock and _is_number(rows[0][name])]
+    if bars and not columns and {name.lower() for name in chosen} >= BARS:
+        chosen = [name for name in chosen if name.lower() == "close"]
     if missing := [name for name in chosen if name not in known]:
         raise MissingDataError(f"column must be one of {', '.join(known)}, was {missing[0]!r}")
     if not chosen:
         raise MissingDataError(f"returns must have a column of numbers, had {', '.join(known)}")
     table = np.array([[_number(row[name], name, at) for name in chosen] for at, row in enumerate(rows)])
-    return chosen, table, None if clock is None else _times(rows, clock)
+    left_out = () if columns else tuple(name for name in known if name not in chosen and name != clock)
+    return chosen, table, None if clock is None else _times(rows, clock), left_out
 
 
 def _is_number(value: Any) -> bool:
+    """Whether it is a number; NaN, an empty cell of a table, is none."""
     try:
-        float(value)
+        return not math.isnan(float(value))
     except (TypeError, ValueError):
         return False
-    return True
 
 
 def _number(value: Any, name: str, at: int) -> float:
@@ -170,8 +199,8 @@ def next_risk(series: Series, *, model: str, level: float, shortfall_level: floa
                     row[f"{key}_interval"] = [_finite(found.lower), _finite(found.upper)]
             rows.append(row)
     end = None if series.time_ns is None else series.label(len(series.returns) - 1)
-    return {"after": end, "window": window, "level": level, "shortfall_level": shortfall_level, "paths": paths,
-            "risk": rows}
+    return {"after": end, "left_out": list(series.left_out), "window": window, "level": level,
+            "shortfall_level": shortfall_level, "paths": paths, "risk": rows}
 
 
 def next_text(data: Data) -> str:
@@ -187,7 +216,7 @@ def next_text(data: Data) -> str:
             line += "  " + ", ".join(_interval(row[f"{key}_interval"])
                                      for key in ("value_at_risk", "expected_shortfall"))
         lines.append(line)
-    return "\n".join(lines)
+    return "\n".join(lines + _left_out(data))
 
 
 # ---- along the history
@@ -218,7 +247,7 @@ def backtest_report(series: Series, *, model: str, method: str, level: float, sh
     data = {"model": name, "method": method, "level": level, "shortfall_level": shortfall_level, "window": window,
             "refit_every": refit_every, "paths": paths if method == "monte_carlo" else None,
             "first": series.label(window), "last": series.label(len(series.returns) - 1),
-            "failed_fits": sum(study.failed_fits.values()), "portfolios": portfolios}
+            "left_out": list(series.left_out), "failed_fits": sum(study.failed_fits.values()), "portfolios": portfolios}
     return data, study
 
 
@@ -235,13 +264,17 @@ def backtest_text(data: Data) -> str:
                   f"  {_level('VaR', data['level'])} {band.min():.2%} to {band.max():.2%}, mean {band.mean():.2%};  "
                   f"{_level('ES', data['shortfall_level'])} mean {deep.mean():.2%};  uncovered: mean "
                   f"{item['average_uncovered']:.2%}, largest {item['largest_uncovered']:.2%}"]
-        lines += [f"  {test['name']:<46}{_shown(test['statistic']):>10}  p {_shown(test['p_value']):>6}"
+        lines += [f"  {test['name']:<51}{_shown(test['statistic']):>10}  p {_shown(test['p_value']):>6}"
                   f"  {test['verdict']}" for test in item["tests"]]
         lines += [f"  exception {hit['time']}: {hit['pnl']:+.2%} against {-hit['value_at_risk']:.2%}"
                   for hit in item["exception_list"][-10:]]
         if len(item["exception_list"]) > 10:
             lines.append(f"  ({len(item['exception_list']) - 10} earlier exceptions: --json lists them)")
-    return "\n".join(lines)
+    return "\n".join(lines + _left_out(data))
+
+
+def _left_out(data: Data) -> list[str]:
+    return ["", f"left out: {', '.join(data['left_out'])}; --column chooses others"] if data["left_out"] else []
 
 
 def _study(series: Series, model: str, methods: Sequence[str], level: float, shortfall_level: float, window: int,
@@ -261,6 +294,10 @@ def _verdicts(pnl: Floats, quantile: Floats, edge: Floats, shortfall: Floats, le
     found = [kupiec_pof(hits, level), kupiec_tuff(hits, level), christoffersen_independence(hits),
              christoffersen_conditional(hits, level), christoffersen_conditional(hits, level, form="transition"),
              engle_manganelli(pnl, quantile, level)]
+    if not (shortfall > 0.0).all():  # what promises a gain even in the tail leaves nothing to compare a loss with
+        deep = int((-pnl > edge).sum())
+        return found + [Verdict(name, np.nan, np.nan, len(pnl), deep)
+                        for name in ("Acerbi-Szekely Z1", "Acerbi-Szekely Z2", "McNeil-Frey exceedance residuals")]
     for test in ("z1", "z2"):
         found.append(acerbi_szekely(pnl, edge, shortfall, shortfall_level, test=test, simulations=4_000,
                                     generator=np.random.default_rng(seed)))

@@ -50,6 +50,20 @@ def test_published_proportions_of_failures(count, level, statistic, p_value):
     assert (found.observations, found.exceptions) == (1043, count)
 
 
+def test_published_conditional_coverage():
+    """The same example, 95 % normal: transitions 932, 53, 53 and 4 of 1,043 observations with 57 failures."""
+    alone = np.tile([True, False, False], 49)
+    pairs = np.tile([True, True, False, False], 4)
+    flags = np.r_[np.zeros(1043 - len(alone) - len(pairs), bool), alone, pairs]
+    before, after = flags[:-1], flags[1:]
+    moves = [int((a & b).sum()) for a, b in ((~before, ~after), (~before, after), (before, ~after), (before, after))]
+    assert moves == [932, 53, 53, 4] and flags.sum() == 57
+    found = v.christoffersen_independence(flags)
+    assert (found.statistic, found.p_value) == pytest.approx((0.25866, 0.61104), rel=2e-5)
+    both = v.christoffersen_conditional(flags, 0.95)
+    assert (both.statistic, both.p_value) == pytest.approx((0.72013, 0.69763), rel=2e-5)
+
+
 def test_published_time_until_first_failure():
     late = np.zeros(1043, bool)
     late[57] = True  # first failure in period 58

@@ -33,6 +33,19 @@ def test_intervals_cover_and_errors_are_of_the_right_size(measure, true, method)
     assert np.mean([e.standard_error for e in found]) == pytest.approx(spread, rel=0.25)
 
 
+@pytest.mark.parametrize(("scenarios", "least"), [(250, 0.84), (1000, 0.87)])
+def test_shortfall_intervals_allow_for_few_scenarios(scenarios, least):
+    """Three and ten scenarios make the tail; the normal quantile would cover 74 % and 87 %."""
+    rng = np.random.default_rng(8)
+    true = stats.norm.pdf(stats.norm.isf(0.01)) / 0.01
+    found = [mc.estimate(rng.standard_normal(scenarios), mc.ExpectedShortfall(0.99)) for _ in range(600)]
+    assert least < np.mean([e.lower <= true <= e.upper for e in found]) < 0.97
+    tail = math.ceil(0.01 * scenarios)
+    for item in found[:5]:
+        width = stats.t.isf(0.025, tail - 1) * item.standard_error
+        assert (item.lower, item.upper) == pytest.approx((item.value - width, item.value + width), rel=1e-12)
+
+
 def test_maritz_jarrett_is_the_limit_of_the_bootstrap():
     pnl = np.random.default_rng(1).standard_t(4, 400)
     measure = mc.ValueAtRisk(0.95)

@@ -170,6 +170,12 @@ def test_tail_fit_answers_at_its_own_threshold(tail):
     assert found.expected_shortfall(1.0 - tail) > found.threshold
 
 
+@pytest.mark.parametrize(("tail", "observations", "count"), [(0.29, 100, 29), (0.07, 300, 21)])
+def test_tail_fit_counts_free_of_binary_rounding(tail, observations, count):
+    pnl = np.random.default_rng(4).standard_t(4, observations)
+    assert mc.fit_tail(pnl, tail=tail).exceedances == count
+
+
 def test_tail_fit_of_thin_and_exponential_tails():
     rng = np.random.default_rng(5)
     thin = mc.fit_tail(-stats.genpareto.rvs(-0.25, size=5000, random_state=rng), tail=0.2)

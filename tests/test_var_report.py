@@ -113,6 +113,56 @@ def test_prices_packed_files_and_standard_input(capsys, monkeypatch, tmp_path, r
     assert code == 0 and "200 to 399" in out
 
 
+def test_columns_that_are_left_out_are_named(capsys, tmp_path, returns, days):
+    """Blank or NaN at first in a panel, or of a bar what is not its close: never in silence."""
+    prices = 100.0 * np.exp(np.cumsum(returns, axis=0))
+    late = np.where(np.arange(400) < 30, np.nan, prices[:, 1])
+    panel = tmp_path / "panel.csv"
+    panel.write_text("date,BTC,NEW\n" + "".join(
+        f"{day},{first!r},{'' if second != second else repr(second)}\n"
+        for day, first, second in zip(days, prices[:, 0].tolist(), late.tolist(), strict=True)))
+    rows = tmp_path / "panel.json"
+    rows.write_text(json.dumps([{"date": day, "BTC": first, "NEW": second} for day, first, second in zip(
+        days, prices[:, 0].tolist(), late.tolist(), strict=True)]))
+    for path in (panel, rows):
+        found = load_series(str(path), prices=True)
+        assert (found.names, found.left_out) == (("BTC",), ("NEW",))
+        with pytest.raises(MarginError, match="NEW must be a finite number, was .* in row 1"):
+            load_series(str(path), columns=["NEW"], prices=True)
+    code, out, _ = run(capsys, str(panel), "--prices", "--window", "200", "--model", "ewma", "--paths", "200")
+    assert code == 0 and "left out: NEW; --column chooses others" in out
+    code, out, _ = run(capsys, str(panel), "--prices", "--window", "200", "--model", "ewma", "--backtest", "--json")
+    assert json.loads(out)["left_out"] == ["NEW"]
+    bars = tmp_path / "bars.csv"
+    bars.write_text("date,Open,High,Low,Close,Volume\n" + "".join(
+        f"{day},{p!r},{1.1 * p!r},{0.9 * p!r},{p!r},7\n" for day, p in zip(days, prices[:, 0].tolist(), strict=True)))
+    found = load_series(str(bars), prices=True)
+    assert (found.names, found.left_out) == (("Close",), ("Open", "High", "Low", "Volume"))
+    assert load_series(str(bars), columns=["High", "Low"], prices=True).names == ("High", "Low")
+
+
+def test_simple_returns_become_log_returns(capsys, tmp_path, returns, table):
+    path = tmp_path / "simple.csv"
+    path.write_text("r\n" + "".join(f"{r!r}\n" for r in np.expm1(returns[:, 0]).tolist()))
+    assert np.allclose(load_series(str(path), simple=True).returns[:, 0], returns[:, 0], rtol=1e-12)
+    code, out, _ = run(capsys, str(path), "--simple", "--window", "200", "--model", "ewma", "--backtest", "--json")
+    assert code == 0
+    assert np.allclose(json.loads(out)["portfolios"][0]["pnl"], np.expm1(returns[200:, 0]), rtol=1e-12)
+
+
+def test_a_side_that_never_loses_is_reported(capsys, tmp_path, days):
+    """The shortfall of what only earns is negative: its tests cannot say anything, the report stands."""
+    path = tmp_path / "carry.csv"
+    falls = -np.abs(np.random.default_rng(3).normal(0.02, 0.005, 400))
+    path.write_text("r\n" + "".join(f"{r!r}\n" for r in falls.tolist()))
+    code, out, err = run(capsys, str(path), "--backtest", "--window", "200", "--method", "historical", "--json")
+    assert (code, err) == (0, "")
+    long, short = json.loads(out)["portfolios"]
+    assert max(short["expected_shortfall"]) < 0.0 and [test["name"] for test in long["tests"]] == [
+        test["name"] for test in short["tests"]]
+    assert [test["verdict"] for test in short["tests"][-3:]] == ["cannot say"] * 3
+
+
 @pytest.mark.parametrize(("text", "options", "says"), [
     ("date,r\n", {}, "must hold rows"),
     ("date,name\n2024-01-01,x\n", {}, "must have a column of numbers"),
@@ -123,6 +173,10 @@ def test_prices_packed_files_and_standard_input(capsys, monkeypatch, tmp_path, r
     ("date,r\n2024-01-01,100\n2024-01-02,101\n", {}, "looks like prices: add --prices"),
     ("date,r\n2024-01-01,100\n2024-01-02,-101\n", {"prices": True}, "prices must be positive, r was -101 in row 2"),
     ("date,r\n2024-01-01,0.1\n", {"columns": ["x"]}, "column must be one of date, r, was 'x'"),
+    ("0.01\n-0.02\n0.03\n", {}, "the first row must name the columns, was 0.01"),
+    ("r,s\n0.01,1.2\n-0.02,-0.9\n", {}, "returns must be fractions, s looks like per cent: half of them are beyond"),
+    ("r\n0.01\n-1.5\n0.02\n", {"simple": True}, "simple returns must be above -1, r was -1.5 in row 2"),
+    ("r\n0.01\n-0.5\n", {"simple": True, "prices": True}, "simple must be False with prices"),
 ])
 def test_wrong_files(tmp_path, text, options, says):
     path = tmp_path / "series.csv"

@@ -84,17 +84,31 @@ def test_monte_carlo_keeps_correlation_and_marginals():
         spread.value_at_risk("w", "monte_carlo").mean(), rel=0.2)
 
 
-def test_nothing_is_known_before_its_day():
+T = {"innovation": "student_t"}
+EVERY = {"ewma": mc.vol.Ewma(), "fitted ewma": Refit(mc.vol.Ewma), "garch": Refit(mc.vol.Garch), "garch-t": GARCH_T,
+         "gjr": Refit(mc.vol.Gjr, {"innovation": "skew_t"}), "egarch": Refit(mc.vol.Egarch, T),
+         "component": Refit(mc.vol.Component, T), "har": Refit(mc.vol.Har, {"windows": (1, 5, 22)})}
+
+
+@pytest.mark.parametrize("change", ["other days", "no days"])
+def test_nothing_is_known_before_its_day(change):
     returns = simulated(320, 2)
-    models = {"t": GARCH_T, "ewma": mc.vol.Ewma(), "stated": 0.02 * np.ones_like(returns)}
-    before = walk_forward(returns, models, window=200, refit_every=15, paths=200)
-    changed = returns.copy()
-    changed[290:] *= -3.0
-    after = walk_forward(changed, models, window=200, refit_every=15, paths=200)
+    random = np.random.default_rng(4)
+    realised = returns**2 * random.chisquare(24.0, returns.shape) / 24.0 + 1e-6
+    models = {**EVERY, "stated": 0.02 * np.ones_like(returns)}
+    before = walk_forward(returns, models, window=200, refit_every=15, paths=200, realised_variance=realised)
+    later, variance = returns.copy(), realised.copy()
+    later[290:] *= -3.0
+    variance[290:] *= 9.0
+    last = 320 if change == "other days" else 291
+    models["stated"] = models["stated"][:last]
+    after = walk_forward(later[:last], models, window=200, refit_every=15, paths=200,
+                         realised_variance=variance[:last])
+    assert before.forecasts.keys() == after.forecasts.keys() and len(before.forecasts) == 1 + 3 * 9
     for combination, forecast in before.forecasts.items():
         # The forecast for day 290 itself uses days up to 289.
         assert np.array_equal(forecast[:, :, :91], after.forecasts[combination][:, :, :91]), combination
-        assert combination == ("stated", "parametric") or not np.array_equal(
+        assert last == 291 or combination == ("stated", "parametric") or not np.array_equal(
             forecast[:, :, 91:], after.forecasts[combination][:, :, 91:]), combination
 
 
@@ -292,6 +306,9 @@ def test_one_null_sample_serves_every_forecast():
 @pytest.mark.parametrize(("change", "says"), [
     ({"returns": np.zeros((3, 2, 1))}, "returns must have axes"),
     ({"returns": np.full(300, np.nan)}, "returns must be finite"),
+    ({"returns": np.r_[np.zeros(250), 900.0, np.zeros(49)]}, "at most 100 in size, was 900.0 of asset 0 on day 250"),
+    ({"returns": np.column_stack([simulated(300), np.zeros(300)]), "models": {"g": Refit(mc.vol.Garch)}},
+     r"g: days 0 to 199 of asset 1: returns must vary, were 0.0 throughout"),
     ({"returns": np.zeros(150)}, "returns must have at least 202 times"),
     ({"models": {}}, "models must hold at least one model"),
     ({"models": {"x": "garch"}}, "x: a model must be a VolatilityModel"),

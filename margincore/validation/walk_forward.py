@@ -94,7 +94,7 @@ def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, met
     Parameters
     ----------
     returns : float64 array, shape (times, assets)
-        Log returns per period, finite; (times,) counts as one asset.
+        Log returns per period, at most 100 in size; (times,) counts as one asset.
     models : mapping of str to model
         By the name to show: a `VolatilityModel`, whose parameters stay; a `Refit`; or a float64 array of shape
         (times, assets), deviations per period stated before each return.
@@ -139,6 +139,10 @@ def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, met
     table = np.ascontiguousarray(table[:, None] if table.ndim == 1 else table)
     if table.ndim != 2:
         raise ShapeError(f"returns must have axes (times, assets), had shape {table.shape}")
+    if np.abs(table).max() > MOVE_MOST:
+        day, asset = np.unravel_index(int(np.abs(table).argmax()), table.shape)
+        raise RangeError(f"returns must be log returns of at most {MOVE_MOST:g} in size, "
+                         f"was {float(table[day, asset])!r} of asset {asset} on day {day}")
     levels = checked_level(value_at_risk_level), checked_level(expected_shortfall_level)
     window = integer("window", window, least=FITTED_LEAST)
     if len(table) < window + 2:
@@ -257,6 +261,8 @@ def _blocks(setup: _Setup, candidate: Candidate, failures: list[int]) -> Iterato
             raise RangeError(f"deviations must be positive, of shape {setup.returns.shape}, had shape {stated.shape}")
     elif not isinstance(candidate, (VolatilityModel, Refit)):
         raise RangeError(f"a model must be a VolatilityModel, a Refit or an array, was {candidate!r}")
+    elif setup.realised_variance is None and _kind(candidate).observes != "returns":
+        raise ShapeError("realised_variance must be given for a model that observes it, was None")
     models: list[VolatilityModel | None] = [None] * assets
     for first in range(setup.window, times, setup.refit_every):
         begin, end = first - setup.window, min(first + setup.refit_every, times)
@@ -268,10 +274,14 @@ def _blocks(setup: _Setup, candidate: Candidate, failures: list[int]) -> Iterato
                 sigma[:, asset] = stated[begin:end, asset]
             else:
                 assert isinstance(candidate, (VolatilityModel, Refit))
-                model, observed = _model(setup, candidate, models[asset], asset, begin, first, end, failures)
+                try:
+                    model, observed = _model(setup, candidate, models[asset], asset, begin, first, end, failures)
+                    # The last forecast is for a day beyond the block.
+                    sigma[:, asset] = np.sqrt(model.filter(observed)[:-1])
+                except MarginError as error:
+                    place = "" if assets == 1 else f" of asset {asset}"
+                    raise type(error)(f"days {begin} to {first - 1}{place}: {error}") from error
                 models[asset] = model
-                # The last forecast is for a day beyond the block.
-                sigma[:, asset] = np.sqrt(model.filter(observed)[:-1])
                 if model.observes == "returns":
                     mean[asset], law = model.recursion().mean, model.innovation
             if law is None:
@@ -282,12 +292,15 @@ def _blocks(setup: _Setup, candidate: Candidate, failures: list[int]) -> Iterato
         yield _Block(first, mean, sigma[setup.window:], (history - mean) / sigma, tuple(laws))
 
 
+def _kind(candidate: VolatilityModel | Refit) -> Any:
+    return candidate.kind if isinstance(candidate, Refit) else type(candidate)
+
+
 def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: VolatilityModel | None, asset: int, begin: int,
            first: int, end: int, failures: list[int]) -> tuple[VolatilityModel, Floats]:
-    kind: Any = candidate.kind if isinstance(candidate, Refit) else type(candidate)
+    kind = _kind(candidate)
     source = setup.returns if kind.observes == "returns" else setup.realised_variance
-    if source is None:
-        raise ShapeError("realised_variance must be given for a model that observes it, was None")
+    assert source is not None
     observed = np.ascontiguousarray(source[begin:end, asset])
     if isinstance(candidate, VolatilityModel):
         return candidate, observed

@@ -261,7 +261,7 @@ def decay_problem(kind: Any, observations: int, mean: float, first: float) -> Pr
 def _check_varies(series: Floats) -> None:
     largest = float(np.max(np.abs(series)))
     if not float(np.std(series)) > 1e-10 * largest or largest < 1e-100:
-        raise RangeError(f"returns must vary, were {series[0]!r} throughout")
+        raise RangeError(f"returns must vary, were {float(series[0])!r} throughout")
 
 
 def _bring_back(problem: Problem, columns: Floats, values: Floats, likelihoods: Floats,

@@ -126,7 +126,7 @@ class Har(VolatilityModel):
             raise RangeError(f"realised_variance must be at least 0, was {series.min()!r}")
         scale = float(np.mean(series))
         if not float(np.std(series)) > 1e-10 * scale:
-            raise RangeError(f"realised_variance must vary, was {series[0]!r} throughout")
+            raise RangeError(f"realised_variance must vary, was {float(series[0])!r} throughout")
         design, target = _design(series / scale, spans), series[spans[2]:] / scale
         estimate, _ = nnls(design, target)
         fixed = tuple(name for name, value in zip(HAR_NAMES, estimate, strict=True) if value == 0.0)
