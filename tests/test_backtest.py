@@ -8,6 +8,7 @@ from scipy import stats
 
 from margincore import validation as v
 from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
+from margincore.tail import tail_risk
 
 
 def hits(n, count):
@@ -201,6 +202,15 @@ def test_draws_of_the_model_replace_the_distribution_and_a_seed_fixes_the_p_valu
     shaped = v.acerbi_szekely(pnl, quantile, shortfall, 0.975, distribution="normal",
                               generator=np.random.default_rng(9))
     assert shaped.p_value == pytest.approx(first.p_value, abs=0.04)
+
+
+def test_the_shortfall_of_equal_losses_may_round_below_their_value_at_risk():
+    tied = tail_risk(np.r_[np.full(300, -1.0 / 3.0), np.full(100, 0.1)], 0.95)
+    assert 0.0 < tied.value_at_risk - tied.expected_shortfall < 1e-15
+    pnl = np.r_[np.full(95, 0.1), np.full(5, -0.4)]
+    stated = [np.full(100, value) for value in tied]
+    assert v.acerbi_szekely(pnl, *stated, 0.95, generator=np.random.default_rng(1), simulations=200).exceptions == 5
+    assert v.mcneil_frey(pnl, *stated, generator=np.random.default_rng(1), resamples=100).exceptions == 5
 
 
 def test_shortfall_tests_without_exceptions_say_so():

@@ -9,6 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import margincore as mc
+from margincore.cli import _parser
+from margincore.margin.clearing import fitted_models
+from margincore.validation import walk_forward
+from margincore.var_report import MODELS
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "examples" / "walk_forward.py"
 
@@ -48,6 +54,26 @@ def test_real_coins():
     # Realised variance of the day agrees with its squared return on average.
     ratio = history.realised_variance.mean(axis=0) / (history.returns**2).mean(axis=0)
     assert ((ratio > 0.6) & (ratio < 2.5)).all()
+
+
+def test_the_default_is_what_the_evidence_favours():
+    """Of the models the example takes, by filtered history on its panel."""
+    module = example()
+    if not (module.DEFAULT / module.PANEL).exists():
+        pytest.skip("needs the shared data beside the project")
+    history = module.real_history(module.DEFAULT)
+    last = slice(-2000, None)
+    found = walk_forward(history.returns[last], module.MODELS, methods=["historical", "filtered"],
+                         names=history.names, realised_variance=history.realised_variance[last], threads=2)
+    best = found.favoured()
+    assert (best.model, best.method) == ("component-t", "filtered")
+    assert best.frequency == best.conditional == best.shortfall_z2 == 0.0
+    assert module.MODELS["component-t"] == MODELS["component-t"]
+    arguments = _parser().parse_args(["var", "returns.csv"])
+    assert (arguments.model, arguments.method) == (best.model, best.method)
+    prices = 100.0 * np.exp(np.cumsum(history.returns[-600:, :1], axis=0))
+    assert all(isinstance(model, mc.vol.Component) and isinstance(model.innovation, mc.vol.StudentT)
+               for model in fitted_models({"BTC": prices[:, 0]}).values())
 
 
 def test_option_books_without_data(tmp_path):

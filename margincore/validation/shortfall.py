@@ -15,6 +15,7 @@ from margincore.validation.base import Verdict, aligned, tail_probability
 Statistic = Callable[[Floats, Floats, Floats, float], Floats]
 DISTRIBUTIONS = ("normal", "t")
 BLOCK = 2_000_000  # simulated values held at once
+ROUNDING = 1e-12
 
 
 def _forecasts(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike,
@@ -23,8 +24,9 @@ def _forecasts(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike,
     _, shortfall = aligned(pnl, expected_shortfall, "expected_shortfall")
     if (shortfall <= 0.0).any():
         raise RangeError(f"expected_shortfall must be positive, was {shortfall.min():g} at {int(shortfall.argmin())}")
-    if (shortfall < quantile).any():
-        where = int((shortfall < quantile).argmax())
+    below = quantile - shortfall > ROUNDING * np.abs(quantile)  # the mean of equal losses may be less by its rounding
+    if below.any():
+        where = int(below.argmax())
         raise RangeError(f"expected_shortfall must be at least value_at_risk, was {shortfall[where]:g} below "
                          f"{quantile[where]:g} at {where}")
     return realised, quantile, shortfall
