@@ -15,6 +15,7 @@ import numpy as np
 
 from margincore.errors import StaleAccount
 
+from margincore.kernels.lanes cimport lanes_largest, lanes_least, lanes_load, lanes_most, lanes_set, lanes_smallest, lanes_t
 from margincore.kernels.margin cimport ASSETS_MAX, MarginBook, engine_t, margin_equity, margin_imagine, scratch_t
 from margincore.kernels.row cimport ROW_SLOTS_MAX
 from margincore.kernels.shortfall cimport (
@@ -25,16 +26,6 @@ from margincore.kernels.types cimport (
 )
 
 cnp.import_array()
-
-cdef extern from "lanes.h" nogil:
-    ctypedef struct lanes_t:
-        pass
-    lanes_t lanes_set(double x)
-    lanes_t lanes_load(const double* p)
-    lanes_t lanes_least(lanes_t a, lanes_t b)
-    lanes_t lanes_most(lanes_t a, lanes_t b)
-    double lanes_smallest(lanes_t a)
-    double lanes_largest(lanes_t a)
 
 cdef enum:
     SETS_MAX = 16           # offset sets of a row whose vectors are kept

@@ -124,17 +124,6 @@ static inline lanes_t lanes_most(lanes_t a, lanes_t b) {
     return a;
 }
 
-/* a when keep is all ones, zero when it is zero */
-static inline lanes_t lanes_keep(lanes_t a, int64_t keep) {
-#if LANES_WIDTH > 1
-    union { int64_t bits; double number; } mask = {keep};
-    LANES_EACH a.part[i] = part_and(a.part[i], part_set(mask.number));
-#else
-    LANES_EACH a.part[i] = keep ? a.part[i] : 0.0;
-#endif
-    return a;
-}
-
 /* a when same is 1, zero when it is 0: the mask comes from memory, which is quicker than from a register of integers */
 static const int64_t lanes_masks[16] = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
 

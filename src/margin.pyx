@@ -16,7 +16,7 @@ from margincore.errors import CapacityError, RangeError, ShapeError
 
 from margincore.kernels.book cimport Book, book_array
 from margincore.kernels.row cimport (
-    ROW_SLOTS_MAX, book_room, book_t, book_view, row_deposit, row_lacks, row_trade, trade_allowed,
+    ROW_SLOTS_MAX, book_room, book_t, book_view, counted_worth, row_deposit, row_lacks, row_trade, trade_allowed,
 )
 from margincore.kernels.quick cimport quick_scan, quick_tiers, tiers_pass
 from margincore.kernels.shortfall cimport SCENARIOS_MAX
@@ -53,7 +53,7 @@ cdef inline uint64_t run_into(double* asset_equity, uint64_t seen, int32_t asset
 cdef inline double row_equity(const mc_row* row, const mc_market* market, double* asset_equity) noexcept nogil:
     # Settlement-asset equity: balance + sum of quantity * value - entry (options are paid up front: nothing owed), summed
     # in a register while the settlement asset stays the same.
-    # Base equity: each asset's equity at its spot, haircut on what is positive; a debt is never made smaller.
+    # Base equity: what each asset's equity counts for.
     cdef int32_t i, asset = -1
     cdef uint64_t seen = 0
     cdef double equity = 0.0, sum = 0.0, amount
@@ -72,9 +72,7 @@ cdef inline double row_equity(const mc_row* row, const mc_market* market, double
     while seen:
         asset = lowest_bit(seen)
         seen &= seen - 1
-        amount = asset_equity[asset]
-        if amount != 0.0:           # an empty balance needs no price; NaN passes this test
-            equity += amount * market.asset[asset].spot * (market.asset[asset].kept if amount > 0.0 else 1.0)
+        equity += counted_worth(&market.asset[asset], asset_equity[asset])
     return equity
 
 

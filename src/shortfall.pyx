@@ -13,6 +13,7 @@ from margincore.errors import RangeError
 from margincore.kernels.risk cimport (
     loss_t, risk_lanes, risk_losses, risk_losses_bounded, risk_tail, risk_weighted_tail,
 )
+from margincore.kernels.row cimport contracts_counted
 from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
 
 cdef extern from "tail.h" nogil:
@@ -21,19 +22,13 @@ cdef extern from "tail.h" nogil:
                             double* out)
 
 
-cdef inline double counted(const mc_column* c, double quantity) noexcept nogil:
-    # contracts of which a floor counts the notional: either side, of options the short side
-    cdef double long_side = quantity * c.owed
-    return long_side if long_side > -quantity else -quantity
-
-
 cdef inline double contract_floor(const mc_column* c, const mc_market* market, const shortfall_t* p,
                                   double quantity) noexcept nogil:
     # the larger of the floor of a short option and the share of the notional
     cdef double floor = -quantity * c.floor_short if p.floors and quantity < 0.0 else 0.0
     cdef double share
     if p.floor_rate > 0.0:
-        share = p.floor_rate * (counted(c, quantity) * c.notional) * market.asset[c.settle].spot
+        share = p.floor_rate * (contracts_counted(c, quantity) * c.notional) * market.asset[c.settle].spot
         if not floor >= share:
             floor = share
     return floor

@@ -12,29 +12,17 @@ import numpy as np
 
 from margincore.errors import CapacityError, NotFiniteError, RangeError, ShapeError
 
-from margincore.kernels.row cimport ROW_SLOTS_MAX
+from margincore.kernels.lanes cimport (
+    lanes_add, lanes_kept, lanes_largest, lanes_least, lanes_load, lanes_most, lanes_mul, lanes_reached, lanes_set,
+    lanes_smallest, lanes_store, lanes_t, lines_largest,
+)
+from margincore.kernels.row cimport ROW_SLOTS_MAX, contracts_counted
 from margincore.kernels.shortfall cimport shortfall_resolve, shortfall_stage, shortfall_t
 from margincore.kernels.types cimport (
     MC_OPTION, int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row, mc_stage,
 )
 
 cnp.import_array()
-
-cdef extern from "lanes.h" nogil:
-    ctypedef struct lanes_t:
-        pass
-    lanes_t lanes_set(double x)
-    lanes_t lanes_load(const double* p)
-    void lanes_store(double* p, lanes_t a)
-    lanes_t lanes_add(lanes_t a, lanes_t b)
-    lanes_t lanes_sub(lanes_t a, lanes_t b)
-    lanes_t lanes_mul(lanes_t a, lanes_t b)
-    lanes_t lanes_least(lanes_t a, lanes_t b)
-    lanes_t lanes_most(lanes_t a, lanes_t b)
-    lanes_t lanes_keep(lanes_t a, int64_t keep)
-    lanes_t lanes_reached(lanes_t floor, lanes_t x, lanes_t value)
-    double lanes_smallest(lanes_t a)
-    double lanes_largest(lanes_t a)
 
 cdef enum:
     LANES = 8              # risk rows and tier lines are padded to a multiple (range wants a literal 8)
@@ -48,7 +36,7 @@ cdef enum:
 cdef struct scan_list_t:
     const double* risk[SLOTS + 1]
     double held[SLOTS + 1]      # contracts, or the whole equity in a shocked asset
-    int64_t keep[SLOTS + 1]     # all ones: same group as the slot before; zero: a new one
+    int32_t keep[SLOTS + 1]     # 1: same group as the slot before; 0: a new one
     int32_t slot[SLOTS + 1]
     int32_t group[SLOTS + 1]
     int32_t set_of[SLOTS + 1]   # by group
@@ -74,7 +62,7 @@ cdef inline void scan_list(const mc_row* row, const mc_market* market, scan_list
         last_set = c.set if live else last_set
         list.risk[n] = market.risk + <int64_t>column * market.stride
         list.held[n] = row.asset_equity[column] if column < market.assets and live else row.quantity[i]
-        list.keep[n] = -<int64_t>same
+        list.keep[n] = same
         list.slot[n] = i
         list.group[n] = group
         list.set_of[group] = set_now
@@ -104,12 +92,12 @@ cdef void scan_few(const scan_list_t* list, double gain_kept, int32_t stride, do
     for s in range(0, stride, 8):
         sum = zero
         for k in range(list.slots):
-            sum = lanes_add(lanes_keep(sum, list.keep[k]),
+            sum = lanes_add(lanes_kept(sum, list.keep[k]),
                             lanes_mul(lanes_set(list.held[k]), lanes_load(list.risk[k] + s)))
             lanes_store(&group[list.group[k] * LANES], sum)
         sum = zero
         for j in range(1, list.groups + 1):
-            sum = lanes_add(lanes_keep(sum, -<int64_t>(list.set_of[j] == list.set_of[j - 1])),
+            sum = lanes_add(lanes_kept(sum, list.set_of[j] == list.set_of[j - 1]),
                             gain_share(lanes_load(&group[j * LANES]), kept))
             lanes_store(&whole[list.set_of[j] * LANES], sum)
         for j in range(1, list.sets + 1):
@@ -224,11 +212,12 @@ cdef void charge_stage(const mc_row* row, const mc_market* market, const void* p
 
 cdef inline double tier_maintenance(const double* line, int32_t width, double notional) noexcept nogil:
     # max over lines of rate * notional - amount: rates rise and the lines meet at the floors, so the largest applies
-    cdef lanes_t x = lanes_set(notional), most = lanes_set(0.0)
+    cdef double most = 0.0, largest
     cdef int32_t k
     for k in range(0, width, 8):
-        most = lanes_most(most, lanes_sub(lanes_mul(lanes_load(line + k), x), lanes_load(line + width + k)))
-    return lanes_largest(most)
+        largest = lines_largest(line + k, line + width + k, notional)
+        most = most if most > largest else largest
+    return most
 
 
 cdef inline double tier_initial(const double* step, int32_t width, double notional, double least_rate) noexcept nogil:
@@ -240,14 +229,8 @@ cdef inline double tier_initial(const double* step, int32_t width, double notion
     return lanes_largest(most) * notional
 
 
-cdef inline double counted(const mc_column* c, double quantity) noexcept nogil:
-    # contracts that tiers count: either side, of options the short side (a paid one can lose no more than its value)
-    cdef double long_side = quantity * c.owed
-    return long_side if long_side > -quantity else -quantity
-
-
 cdef inline double notional_held(const mc_column* c, double quantity, double entry, int32_t on_entry) noexcept nogil:
-    return fabs(entry) if on_entry and c.kind != MC_OPTION else counted(c, quantity) * c.notional
+    return fabs(entry) if on_entry and c.kind != MC_OPTION else contracts_counted(c, quantity) * c.notional
 
 
 cdef double orders_initial(const mc_row* row, const mc_market* market, const tiers_t* p) noexcept nogil:
@@ -270,7 +253,7 @@ cdef double orders_initial(const mc_row* row, const mc_market* market, const tie
                 # adds at the mark to what is counted at entry; what only reduces asks for nothing more
                 after = held + fabs(after - q) * c.notional if fabs(after) > fabs(q) else 0.0
             else:
-                after = counted(c, after) * c.notional
+                after = contracts_counted(c, after) * c.notional
             after = tier_initial(step, p.width, after, row.initial_rate)
             side = side if side > after else after
         orders += market.asset[c.settle].spot * (side - now)

@@ -28,7 +28,7 @@ KERNEL_FLOORS = [
     {"scenario", "simulate", "optimise", "calibrate", "maximise"},
     {"reval", "profile"},
     {"risk"},
-    {"row"},
+    {"lanes", "row"},
     {"shortfall"},
     {"book", "stage"},
     {"quick"},

@@ -1,37 +1,17 @@
 # Equity and requirement of a row in one pass, for the two commonest plans: a scan of at most sixteen scenarios, tiers of
 # at most eight lines.  The general way of margincore.kernels.margin gives the same numbers, bit for bit, and serves
 # every row that these decline (answer 0): of several settlement assets, with open orders, with offsets or shocked cash.
+from margincore.kernels.lanes cimport (
+    lanes_add, lanes_kept, lanes_largest, lanes_least, lanes_load, lanes_most, lanes_mul, lanes_reached, lanes_set,
+    lanes_smallest, lanes_store, lanes_t, lines_largest,
+)
+from margincore.kernels.row cimport contracts_counted, counted_worth
 from margincore.kernels.stage cimport scan_t, tiers_t
-from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_asset, mc_column, mc_market, mc_row
-
-cdef extern from "lanes.h" nogil:
-    ctypedef struct lanes_t:
-        pass
-    lanes_t lanes_set(double x)
-    lanes_t lanes_load(const double* p)
-    void lanes_store(double* p, lanes_t a)
-    lanes_t lanes_add(lanes_t a, lanes_t b)
-    lanes_t lanes_mul(lanes_t a, lanes_t b)
-    lanes_t lanes_least(lanes_t a, lanes_t b)
-    lanes_t lanes_most(lanes_t a, lanes_t b)
-    lanes_t lanes_kept(lanes_t a, int32_t same)
-    lanes_t lanes_reached(lanes_t floor, lanes_t x, lanes_t value)
-    double lanes_smallest(lanes_t a)
-    double lanes_largest(lanes_t a)
-    double lines_largest(const double* rate, const double* amount, double x)
+from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
 
 cdef enum:
     QUICK_SLOTS = 32
     QUICK_STRIDE = 16
-
-
-cdef inline double counted_worth(const mc_asset* asset, double amount) noexcept nogil:
-    # Base currency, haircut when positive; an empty balance needs no price.  The share is looked up by the sign, which
-    # nobody foresees: a jump would be guessed wrong every other time.
-    cdef double[2] share
-    share[0] = 1.0
-    share[1] = asset.kept
-    return amount * asset.spot * share[amount > 0.0] if amount != 0.0 else 0.0
 
 
 cdef inline int quick_scan(const mc_row* row, const mc_market* market, const scan_t* p, double* equity,
@@ -81,7 +61,7 @@ cdef inline int quick_scan(const mc_row* row, const mc_market* market, const sca
 cdef inline int tiers_pass(const int32_t* instrument, const double* quantity, const double* entry, int32_t count,
                            int maintenance_only, double initial_rate, const mc_market* market, const tiers_t* p,
                            double* equity, mc_amount* amount) noexcept nogil:
-    cdef double sum = 0.0, run = 0.0, run_initial = 0.0, q, long_side, short_side, notional, spot
+    cdef double sum = 0.0, run = 0.0, run_initial = 0.0, q, notional, spot
     cdef const double* line
     cdef const double* step
     cdef const mc_column* c
@@ -99,9 +79,7 @@ cdef inline int tiers_pass(const int32_t* instrument, const double* quantity, co
         sum += q * c.value - c.owed * entry[i]
         if several:
             odd |= c.settle ^ settle
-        long_side = q * c.owed
-        short_side = -q
-        notional = (long_side if long_side > short_side else short_side) * c.notional
+        notional = contracts_counted(c, q) * c.notional
         line = p.line + <int64_t>instrument[i] * 16
         run += lines_largest(line, line + 8, notional)
         if not maintenance_only:

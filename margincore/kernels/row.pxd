@@ -4,7 +4,8 @@ from libc.math cimport fabs, fmax, isfinite
 from libc.string cimport memmove
 
 from margincore.kernels.types cimport (
-    MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION, int32_t, int64_t, mc_row, uint8_t,
+    MC_ECAPACITY, MC_ECOLUMN, MC_EFINITE, MC_ERANGE, MC_EROW, MC_OK, MC_OPTION, int32_t, int64_t, mc_asset,
+    mc_column, mc_row, uint8_t,
 )
 
 cdef enum:
@@ -48,6 +49,22 @@ cdef inline double unit_value(const book_t* book, int32_t column, double price) 
     if book.inverse[column] and book.kind[column] != MC_OPTION:
         return -book.multiplier[column] / price
     return book.multiplier[column] * price
+
+
+cdef inline double contracts_counted(const mc_column* column, double quantity) noexcept nogil:
+    # contracts whose notional counts: either side, of options the short side (a paid one can lose no more than its value)
+    cdef double long_side = quantity * column.owed
+    return long_side if long_side > -quantity else -quantity
+
+
+cdef inline double counted_worth(const mc_asset* asset, double amount) noexcept nogil:
+    # Base currency, haircut when positive, since a debt is never made smaller; an empty balance needs no price, and NaN
+    # is not empty.  The share is looked up by the sign, which nobody foresees: a jump would be guessed wrong every other
+    # time.
+    cdef double[2] share
+    share[0] = 1.0
+    share[1] = asset.kept
+    return amount * asset.spot * share[amount > 0.0] if amount != 0.0 else 0.0
 
 
 cdef inline int32_t row_find(const mc_row* row, int32_t column) noexcept nogil:
