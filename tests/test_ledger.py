@@ -286,3 +286,61 @@ def test_prices_that_move_between_trades_change_equity_by_what_is_held():
     assert account.margin().asset_equity["BTC"] - before == pytest.approx(
         50_000.0 * (1.0 / 97_180.0 - 1.0 / 50_000.0) + 3.0 * (0.04 - 0.0309), rel=1e-12)
     assert np.isclose(account.balance("BTC"), 2.0)
+
+
+def shifted(move):
+    """The market after BTC alone moved: linear contracts alike, options by their value plus what was above it."""
+    growth = 1.0 + move
+    marks = {symbol: MARK[symbol] * growth for symbol in ("P", "I", "F", "G")} | {s: MARK[s] for s in ("E", "X")}
+    for symbol, sign in (("C", 1.0), ("Q", -1.0)):
+        strike, scale = BY_NAME[symbol].strike, (lambda forward, at=symbol: forward if at == "Q" else 1.0)
+        now = black(FORWARD, strike, SIGMA[symbol], sign) / scale(FORWARD)
+        then = black(FORWARD * growth, strike, SIGMA[symbol], sign) / scale(FORWARD * growth)
+        marks[symbol] = max(0.0, then + MARK[symbol] - now)
+    return {"SPOT": {**SPOT, "BTC": SPOT["BTC"] * growth}, "MARK": marks, "FORWARD": FORWARD * growth}
+
+
+def excess_after(book, name, conversion, move, monkeypatch):
+    with monkeypatch.context() as patch:
+        for variable, value in shifted(move).items():
+            patch.setitem(globals(), variable, value)
+        equity = book.equity()[1]
+        due = book.tiers()[0] if conversion is None else book.scan(conversion)
+        return equity - due, abs(equity) + due + 1.0
+
+
+LOOKED_AT = np.concatenate([np.linspace(-0.99, 0.0, 120)[:-1], np.linspace(0.0, 5.0, 200)])
+BOOKS = st.lists(st.tuples(st.sampled_from(sorted(MARK)), st.integers(-8, 8).filter(bool)), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(MODELS)), BOOKS, st.integers(1, 60), st.integers(0, 8))
+def test_liquidation_prices_are_the_first_that_a_walk_along_the_market_meets(name, positions, dollars, coins):
+    model, conversion = MODELS[name]
+    engine, book = mc.Engine(CONTRACTS, model, accounts=2), Ledger()
+    engine.update(market())
+    account = engine.open("a")
+    for asset, amount in (("USDC", 1_000.0 * dollars), ("BTC", 0.25 * coins)):
+        if amount:
+            account.deposit(asset, amount)
+            book.cash[asset] += amount
+    for symbol, lots in positions:
+        account.trade(symbol, 2.0 * lots * LOT[symbol], price=MARK[symbol])
+        book.trade(symbol, 2.0 * lots * LOT[symbol], MARK[symbol], 0.0)
+    answer = account.liquidation_price("BTC")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        walk = [(float(move), *excess_after(book, name, conversion, float(move), monkeypatch)) for move in LOOKED_AT]
+        assert answer.certified
+        if excess_after(book, name, conversion, 0.0, monkeypatch)[0] <= 0.0:
+            assert answer.down == answer.up == answer.price
+            return
+        for root, side in ((answer.move_down, -1.0), (answer.move_up, 1.0)):
+            between = [(excess, scale) for move, excess, scale in walk
+                       if move * side >= 0.0 and (root is None or abs(move) < abs(root) - 1e-9)]
+            assert all(excess > -1e-9 * scale for excess, scale in between)
+            if root is not None:
+                near, scale = excess_after(book, name, conversion, root, monkeypatch)
+                assert abs(near) <= 1e-8 * scale
+                inside, _ = excess_after(book, name, conversion, root - side * 1e-7, monkeypatch)
+                beyond, _ = excess_after(book, name, conversion, min(5.0, root + side * 1e-7), monkeypatch)
+                assert inside > -1e-9 * scale and beyond < 1e-6 * scale
