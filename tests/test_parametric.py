@@ -1,6 +1,8 @@
 """Closed forms against published numbers, quadrature, simulation and their own limits."""
 
+import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from shared_data import shared
 import margincore as mc
 from margincore.errors import MarginError, NotConvergedError, RangeError
 from margincore.parametric import cornish_fisher_valid
+from margincore.tail_fit import TailFit
 
 
 def test_delta_normal_textbook_figures():
@@ -168,6 +171,20 @@ def test_tail_fit_answers_at_its_own_threshold(tail):
     found = mc.fit_tail(np.random.default_rng(4).standard_t(4, 4000), tail=tail)
     assert found.value_at_risk(1.0 - tail) == pytest.approx(found.threshold, rel=1e-9)
     assert found.expected_shortfall(1.0 - tail) > found.threshold
+
+
+@pytest.mark.parametrize("shape", [-0.2, 1e-9, 0.3])
+def test_error_of_a_tail_quantile_is_the_delta_method(shape):
+    """Smith 1987: covariance of the estimates (1 + xi) / n [[1 + xi, -beta], [-beta, 2 beta^2]]."""
+    scale, n = 2.0, 400
+    fit = TailFit(5.0, shape, scale, n, 4000, (1.0 + shape) / math.sqrt(n),
+                  scale * math.sqrt(2.0 * (1.0 + shape) / n))
+    step = 1e-5
+    slope = [(dataclasses.replace(fit, **{name: getattr(fit, name) + step}).value_at_risk(0.999)
+              - dataclasses.replace(fit, **{name: getattr(fit, name) - step}).value_at_risk(0.999)) / (2.0 * step)
+             for name in ("shape", "scale")]
+    covariance = (1.0 + shape) / n * np.array([[1.0 + shape, -scale], [-scale, 2.0 * scale**2]])
+    assert fit.value_at_risk_error(0.999) == pytest.approx(math.sqrt(slope @ covariance @ slope), rel=1e-5)
 
 
 @pytest.mark.parametrize(("tail", "observations", "count"), [(0.29, 100, 29), (0.07, 300, 21)])

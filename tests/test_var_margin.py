@@ -15,7 +15,7 @@ from test_distance import CONTRACTS, NOW, account, check_against_the_engine
 
 import margincore as mc
 from margincore.kernels.risk import tail_loss
-from margincore.margin.clearing import fitted_models
+from margincore.margin.clearing import fitted_models, most_stressed
 from margincore.margin.var import joined, stretched
 
 LINEAR = mc.Contracts([mc.Perpetual(f"{name}-PERP", underlying=name, settle="USDC", multiplier=1.0)
@@ -122,6 +122,35 @@ def test_horizon_volatility_and_buffer():
     assert stretched(shared, 1.0, {"ETH": 2.0}).spot_move["*"] == pytest.approx((-0.1, 0.1))
     assert stretched(shared, 1.0, {"ETH": 2.0}).spot_move["ETH"] == pytest.approx((-0.19, 0.21))
     assert stretched(shared, 1.0, 0.0).spot_move["*"] == (0.0, 0.0)
+
+
+def test_a_horizon_stretches_the_stressed_scenarios_and_surfaces_too():
+    calm, wild, measure = moves(), moves(seed=4, scale=0.06), mc.ValueAtRisk(0.99)
+    model = mc.VarMargin(calm, measure=measure, stressed=wild, stressed_weight=0.25, horizon_days=4.0,
+                         volatility_scale=0.5)
+    half, double = (np.expm1(factor * np.log1p(s.spot_move["BTC"])) for s, factor in ((calm, 1.0), (wild, 2.0)))
+    expected = 0.75 * measure.loss(100.0 * half) + 0.25 * measure.loss(100.0 * double)
+    assert required(model, BTC=1.0).maintenance == pytest.approx(expected, rel=1e-12)
+    table = mc.VolatilityMoves(moneyness=(0.0,), tenors_days=(30.0,), log_ratio=np.full((500, 1, 1), 0.1))
+    with_surface = dataclasses.replace(calm, surface_move={"BTC": table})
+    found = stretched(with_surface, 2.0, 3.0).surface_move["BTC"].log_ratio
+    assert found.shape == (500, 1, 1) and (found == 0.2).all()
+
+
+def test_a_factor_of_no_underlying_is_refused():
+    with pytest.raises(mc.MarginError, match="volatility_scale must name underlyings of the scenarios, 'BTCC' is not"):
+        mc.VarMargin(moves(), volatility_scale={"BTCC": 2.0})
+    shared = mc.from_moves(["down", "up"], [-0.1, 0.1])
+    assert mc.VarMargin(shared, volatility_scale={"BTC": 2.0}).volatility_scale == {"BTC": 2.0}
+
+
+def test_the_most_stressed_days_weigh_every_underlying_alike():
+    """A wild coin in its usual calm must not outweigh a quiet one in its crash."""
+    quiet, wild = np.full(30, 0.001), np.tile([0.3, -0.3], 15)
+    quiet[20:25] = -0.05
+    wild[5:10] *= 1.1
+    found = most_stressed(mc.from_moves([f"d{at}" for at in range(30)], {"BTC": quiet, "MEME": wild}), 5)
+    assert found.names == ("d20", "d21", "d22", "d23", "d24")
 
 
 def test_floors_at_zero_and_of_the_notional():

@@ -1,5 +1,6 @@
 """The walk-forward study: forecasts from the past alone, tests and scores that tell right models from wrong ones."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -59,6 +60,24 @@ def test_parametric_of_the_normal_law_in_closed_form():
     assert np.allclose(got[1], quantile * np.sqrt(one**2 + other**2 - 2.0 * correlation * one * other), rtol=1e-12)
     beyond = stats.norm.pdf(stats.norm.isf(0.025)) / 0.025
     assert np.allclose(study.expected_shortfall("ewma", "parametric")[0], 2.0 * beyond * one, rtol=1e-12)
+
+
+def test_parametric_sides_of_a_skewed_law():
+    law = SkewT(5.0, -0.4)
+    model = mc.vol.Gjr(omega=2e-5, alpha=0.05, gamma=0.05, beta=0.88, mean=0.001, innovation=law)
+    returns = simulated(200)[:, 0]
+    study = walk_forward(returns, {"gjr": model}, methods=["parametric"], window=150, positions=[[2.0], [-2.0]],
+                         refit_every=100)
+    sigma = np.sqrt(model.filter(returns)[150:-1])
+    for side, short in enumerate((False, True)):
+        (quantile, _), (_, beyond) = law_tail(law, 0.99, short=short), law_tail(law, 0.975, short=short)
+        drift = 0.002 if short else -0.002
+        assert np.allclose(study.value_at_risk("gjr", "parametric")[side], 2.0 * quantile * sigma + drift, rtol=1e-12)
+        assert np.allclose(study.expected_shortfall("gjr", "parametric")[side], 2.0 * beyond * sigma + drift,
+                           rtol=1e-12)
+    item = study.favoured()
+    assert item.mean_value_at_risk == pytest.approx(study.value_at_risk("gjr", "parametric").mean() / 2.0)
+    assert item.mean_expected_shortfall == pytest.approx(study.expected_shortfall("gjr", "parametric").mean() / 2.0)
 
 
 def test_monte_carlo_agrees_with_the_law_it_draws_from():
@@ -192,6 +211,16 @@ def test_the_evidence_tells_right_from_wrong(known):
     assert right.joint_score < found["still", "parametric"].joint_score
     assert known.favoured().model in ("right", "thin") and known.favoured().method != "parametric"
     assert known.favoured() == known.combinations()[0]
+
+
+def test_of_accepted_combinations_the_joint_score_decides(known):
+    deep, wide = (known.forecasts["right", "monte_carlo"].copy() for _ in range(2))
+    deep[1:] *= 1.15  # the shortfall and its edge too large, the value at risk at 99 % right
+    wide[0] *= 1.10  # the other way round
+    first, second = dataclasses.replace(known, forecasts={("a", "deep"): deep, ("a", "wide"): wide}).combinations()
+    assert max(first.conditional, first.shortfall_z2, second.conditional, second.shortfall_z2) <= 0.10
+    assert (first.method, second.method) == ("wide", "deep")
+    assert first.joint_score < second.joint_score and first.quantile_score > second.quantile_score
 
 
 def test_the_combination_repeats_what_the_parts_say(known):

@@ -46,9 +46,9 @@ class VarMargin:
         Stretch the logarithm of every move by the square root of ``horizon_days / scenario_days``; moves stay as they
         are when omitted, for scenarios that were built over their horizon.
     volatility_scale : float, or mapping of str to float
-        Volatility control: factor of the logarithm of the moves, by underlying with ``"*"`` for all others, at least
-        0: the volatility for margin (`margincore.vol.MarginVolatility`) over the one the scenarios were made at.  The
-        stressed scenarios keep theirs.
+        Volatility control: factor of the logarithm of the moves, by underlying with ``"*"`` for all others (1 where it
+        is not given), at least 0: the volatility for margin (`margincore.vol.MarginVolatility`) over the one the
+        scenarios were made at.  The stressed scenarios keep theirs.
     buffer : float
         Fraction that both requirements are raised by, at least 0.
     floor_rate : float
@@ -112,6 +112,11 @@ class VarMargin:
         if isinstance(self.volatility_scale, Mapping):
             put(self, "volatility_scale", {name: number(f"volatility_scale[{name!r}]", value, least=0.0)
                                            for name, value in self.volatility_scale.items()})
+            known = _by_name(self.scenarios)
+            for name in self.volatility_scale:
+                if EVERY_OTHER not in known and name not in (*known, EVERY_OTHER):
+                    raise RangeError(f"volatility_scale must name underlyings of the scenarios, {name!r} is not in "
+                                     f"{', '.join(known)}")
         else:
             put(self, "volatility_scale", number("volatility_scale", self.volatility_scale, least=0.0))
         put(self, "buffer", number("buffer", self.buffer, least=0.0))
