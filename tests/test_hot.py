@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_margin import COIN, DOLLAR, FUTURE, PERPETUAL, STEPS, UNKNOWN, book, market
+from test_margin import COIN, DOLLAR, FUTURE, HEALTHY, LIQUIDATION, PERPETUAL, STEPS, UNKNOWN, book, market
 from test_shortfall import ES, PLANS, VAR, large, tail
 from test_var_margin import SPOT, engine_of, moves
 
 import margincore as mc
 from margincore.errors import MarginError, StaleAccount
+from margincore.kernels import risk
 from margincore.kernels.hot import HotRow
 
 SETS = st.sampled_from([None, (0, 0, 0, 0), (0, 1, 1, 2), (2, 0, 0, 0)])
@@ -84,6 +85,28 @@ def test_away_from_thresholds_nothing_is_summed_afresh():
             kernel.trade(row, column, 0.5, 1.0)
             assert hot.status() == kernel.status(row)
         assert hot.made == 2 and hot.afresh == 0
+
+
+@pytest.mark.parametrize("change", ["market", "plan"])
+def test_a_new_market_or_plan_is_seen_at_once(change):
+    """The table of risk keeps its place in memory: what the vectors were made of cannot be told by its address."""
+    kernel, row, pnl = large(tail(VAR, 500, 0.9), 500)
+    loss = risk.tail_loss(pnl, 0.9)[0]
+    equity = kernel.check(row)[0]
+    kernel.deposit(row, 0, 2.0 * loss - equity)
+    hot = HotRow(kernel, row)
+    assert hot.status() == kernel.status(row) == HEALTHY
+    assert hot.what_if(1, 1e-9, 1.0) == HEALTHY
+    if change == "plan":
+        kernel.set_plan([tail(VAR, 500, 0.9, ratios=(3.0, 3.0))])
+    else:
+        random = np.random.default_rng(1)  # the table of `large`, thrice
+        none, ones = np.zeros(13), np.ones(13)
+        kernel.set_market(ones, ones[:1], ones[:1], [0], 3.0 * random.standard_t(3, (13, 500)), np.arange(13) // 5,
+                          none, ones, none, none, none)
+    assert kernel.check(row)[2] == pytest.approx(3.0 * loss)
+    assert hot.what_if(1, 1e-9, 1.0) == kernel.what_if(row, 1, 1e-9, 1.0) == LIQUIDATION
+    assert hot.status() == LIQUIDATION and hot.made == 2 and hot.afresh == 0
 
 
 def test_plans_without_a_vector_are_answered_by_the_book():

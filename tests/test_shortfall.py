@@ -247,6 +247,21 @@ def test_orders_never_lower_initial_margin_and_leave_maintenance():
             assert not ours[1] < theirs[1]
 
 
+def test_open_orders_count_in_the_floors():
+    """The worse side of each contract, where the floors are larger than any loss."""
+    prices = market(scenarios=40, shocked=(0, 0, 0), risk=np.full((9, 40), 1e-9))
+    for plan, column, held, buy, sell, times in (
+            ([tail(floor_rate=0.5)], FUTURE, 1.0, 2.0, 5.0, 4.0), ([tail(floor_rate=0.5)], FUTURE, 1.0, 4.0, 5.0, 5.0),
+            ([tail(floor_rate=0.5)], CALL, -1.0, 2.0, 5.0, 6.0), ([tail(floors=1.0)], CALL, -1.0, 9.0, 2.0, 3.0)):
+        kernel = book(plan, prices)
+        row = kernel.open()
+        kernel.deposit(row, DOLLAR, 1e6)
+        kernel.trade(row, column, held, 5.0)
+        _, initial, maintenance, *_ = kernel.check(row)
+        kernel.set_orders(row, column, buy, sell)
+        assert kernel.check(row)[1:3] == pytest.approx((times * initial, maintenance), rel=1e-12) and initial > 0.1
+
+
 def test_a_check_allocates_nothing():
     kernel, row, _ = large(tail(ES, 5_000, 0.99), 5_000)
     kernel.repeat(row, 10)
