@@ -191,7 +191,7 @@ class Copies:
         first = self.assets.size * width
         settle = self.contracts.settle[first:]
         value = (tick.value[first:] * market.spot[settle]).reshape(width, legs)
-        risk = tick.risk[first:].reshape(width, legs, -1)
+        risk = tick.risk[first:].reshape(width, legs, tick.risk.shape[1])
         return Moved(equity[:count], maintenance[:count], value[:count], risk[:count],
                      self._base(market, risk.shape[2])[:count])
 

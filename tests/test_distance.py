@@ -264,6 +264,61 @@ def test_a_dip_between_the_first_points_is_found():
     check_against_the_engine(poor, answer, "BTC", samples=60)
 
 
+def options_of_minutes(legs, minutes, sigma):
+    """Contracts and market of calls that expire in some minutes, at strikes in fractions of a spot of 100,000."""
+    soon = NOW + minutes * 60_000_000_000
+    items = {mc.Option(f"C{k}", underlying="BTC", settle="USDC", strike=1e5 * k, expiry_ns=soon, right="call"): n
+             for k, n in legs.items()}
+    years = mc.years(NOW, soon)
+    marks = {item.symbol: formula.price(1e5, item.strike, years, sigma, True) for item in items}
+    state = mc.MarketState(now_ns=NOW, spot={"BTC": 1e5, "USDC": 1.0}, forward={("BTC", soon): 1e5}, mark=marks,
+                           volatility=dict.fromkeys(marks, sigma))
+    return mc.Contracts(list(items)), state, {item.symbol: float(n) for item, n in items.items()}
+
+
+def test_of_two_roots_close_together_the_nearer_is_found():
+    """Equity falls, comes back and falls for good within half a percent: 1e-9 is the same root, a percent is not."""
+    table, state, positions = options_of_minutes({1.01: -10, 1.012: 20, 1.015: -40}, 1, 0.5)
+    engine = mc.Engine(table, mc.TieredMargin(dict.fromkeys(positions, [(0.0, 1e-9, 100.0)])), accounts=2)
+    engine.update(state)
+    account = engine.open_with("alice", mc.Portfolio(positions, {"USDC": 1_400.0}))
+    answer = account.liquidation_price("BTC")
+    after = [move for move in np.linspace(0.0, 0.02, 4_001) if excess(account, "BTC", float(move)) <= 0.0]
+    gaps = np.diff(after)
+    assert gaps.max() > 1e-3                # healthy again in between
+    assert answer.certified and answer.move_up == pytest.approx(after[0], abs=1e-5)
+    check_against_the_engine(account, answer, "BTC", samples=60)
+
+
+def test_a_requirement_that_rises_between_the_first_points_is_found():
+    """Far from its strikes a butterfly is worth nothing, but thirty percent further on it loses around one of them."""
+    assert not ((FIRST > 0.035) & (FIRST < 0.045)).any()
+    table, state, positions = options_of_minutes({1.350: -10, 1.352: 20, 1.354: -10}, 1, 0.5)
+    engine = mc.Engine(table, mc.ScenarioMargin(scenarios=mc.grid(spot=[0.3], volatility=["same"])), accounts=2)
+    engine.update(state)
+    account = engine.open_with("alice", mc.Portfolio(positions, {"USDC": 500.0}))
+    answer = account.liquidation_price("BTC")
+    assert 0.0385 < answer.move_up < 0.04 and answer.certified
+    assert answer.maintenance_up == pytest.approx(500.0, rel=1e-6)
+    assert 1.352 / 1.3 - 1.0 > answer.move_up > 1.350 / 1.3 - 1.0
+    check_against_the_engine(account, answer, "BTC", samples=60)
+
+
+@pytest.mark.parametrize("model", [
+    mc.TieredMargin({item.symbol: LADDER for item in CONTRACTS.derivatives}, collateral={"USDC": 0.1, "BTC": 0.2}),
+    mc.ScenarioMargin(scenarios=mc.grid(spot=[-0.2, 0.2]), collateral={"USDC": 0.1, "BTC": 0.2}),
+], ids=["tiers", "grid"])
+def test_an_account_of_balances_alone_is_liquidated_by_its_debt(model):
+    engine = mc.Engine(CONTRACTS, model, accounts=2)
+    engine.update(market())
+    account = engine.open_with("alice", mc.Portfolio({}, {"USDC": 150_000.0, "BTC": -1.0}))
+    answer = account.liquidation_price("BTC")
+    assert answer.up == pytest.approx(135_000.0, rel=1e-12) and answer.down is None and answer.certified
+    account = engine.open_with("bob", mc.Portfolio({}, {"USDC": -60_000.0, "BTC": 1.0}))
+    answer = account.liquidation_price("BTC")
+    assert answer.down == pytest.approx(75_000.0, rel=1e-12) and answer.up is None and answer.certified
+
+
 @pytest.mark.parametrize("right, certified", [("call", True), ("put", False)])
 def test_a_put_paid_in_a_coin_that_moves_too_is_not_certified(right, certified):
     """Its value times the coin's price is not convex in a common move; the root is found all the same."""

@@ -495,6 +495,7 @@ def test_a_closed_account_is_stale_and_its_row_is_used_again():
     (lambda a: mc.TieredMargin({"A": [(0.0, 0.1, 2.0), (0.0, 0.2, 2.0)]}), RangeError, "rising floors"),
     (lambda a: mc.TieredMargin({"A": [(0.0, 0.1, 2.0), (9.0, 0.05, 2.0)]}), RangeError, "falling rate"),
     (lambda a: mc.TieredMargin({"A": [(0.0, 0.1, 2.0), (9.0, 0.2, 2.0, 5.0)]}), RangeError, "continuous"),
+    (lambda a: mc.TieredMargin({"A": [(0.0, 0.1, 2.0), (9.0, 0.2, 2.0, 0.9 + 1e-5)]}), RangeError, "continuous"),
     (lambda a: mc.TieredMargin({"A": []}), RangeError, "A"),
     (lambda a: mc.Engine(CONTRACTS, mc.TieredMargin({"BTC-PERP": [(0.0, 0.1, 2.0)]})), UnknownInstrument, "ladder"),
 ])
