@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from margincore.attribution import ScenarioProfit, scenario_profit
 from margincore.contracts import Future, Option, Perpetual, Spot
 from margincore.copies import Holding
 from margincore.distance import LiquidationPrice, liquidation_prices
@@ -190,6 +191,19 @@ class Account:
     def margin(self) -> MarginReport:
         """Equity, requirement and status now, explained."""
         return self.engine.report(self._live(), [])
+
+    def scenario_profit(self) -> ScenarioProfit:
+        """Profit of every holding in every scenario, base currency, to measure, explain or say how sure a measure is.
+
+        Examples
+        --------
+        >>> found = alice.scenario_profit()                                                     # doctest: +SKIP
+        >>> print(estimate(found.total, ExpectedShortfall(0.975)))                              # doctest: +SKIP
+        >>> explain(found.pnl, ExpectedShortfall(0.975), names=found.symbols).by(found.expiry_ns)   # doctest: +SKIP
+        """
+        engine = self.engine
+        held, exposure, _ = engine.book.explain(self._live(), *leg_arrays([])[:3])
+        return scenario_profit(engine.book, engine.plan, held.tolist(), exposure.tolist())
 
     def can_trade(self, symbol: str, quantity: float, *, price: float, fee: float = 0.0) -> bool:
         """Whether the account would be healthy after this fill; nothing is written.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from margincore.errors import MissingDataError
 from margincore.explanation import TailScenario, tail_weights
 from margincore.kernels.margin import MarginBook
 from margincore.margin import MarginPlan, Stage
@@ -40,6 +41,65 @@ class SetLoss:
             names = ", ".join(str(item.name) for item in self.tail[:3]) + (" ..." if len(self.tail) > 3 else "")
             return f"tail of {'+'.join(self.underlyings)}: {len(self.tail)} scenarios, {names}: {self.loss:,.2f}"
         return f"worst of {'+'.join(self.underlyings)}: {self.scenario}: {self.loss:,.2f}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScenarioProfit:
+    """What every holding earns in every scenario of the margin model, for `margincore.estimate` and `explain`.
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        Derivatives, and assets that the scenarios move, in the order of the row.
+    underlyings : tuple of str
+        Of the symbols.
+    expiry_ns : tuple of int or None
+        Of the symbols, None for what does not expire.
+    scenarios : tuple of str
+        Names; of a model with stressed scenarios these come last.
+    pnl : float64 array, shape (holdings, scenarios)
+        Profit (+) or loss (-), base currency; NaN where an input is unknown.
+    probability : float64 array, shape (scenarios,), or None
+        None where all are equally likely; the stressed ones sum to 1 by themselves.
+    stressed : int
+        How many of the scenarios, the last ones, are stressed.
+    """
+
+    symbols: tuple[str, ...]
+    underlyings: tuple[str, ...]
+    expiry_ns: tuple[int | None, ...]
+    scenarios: tuple[str, ...]
+    pnl: Floats
+    probability: Floats | None
+    stressed: int
+
+    @property
+    def total(self) -> Floats:
+        """Profit of all holdings together, added in their order, shape (scenarios,)."""
+        whole = np.zeros(len(self.scenarios))
+        for row in self.pnl:
+            whole += row
+        return whole
+
+
+def scenario_profit(book: MarginBook, plan: MarginPlan, columns: Sequence[int],
+                    quantities: Sequence[float]) -> ScenarioProfit:
+    """The profit of holdings in the order of a row, where the model has scenarios."""
+    if plan.scenarios is None:
+        raise MissingDataError("model must have scenarios for profits in them, has size tiers")
+    contracts = plan.contracts
+    tail = next((stage for stage in plan.stages if stage.code in TAIL_STAGES), None)
+    symbols = tuple(contracts.symbols[c] for c in columns)
+    pnl = np.full((len(columns), len(plan.scenarios)), np.nan)
+    for row, column, quantity in zip(pnl, columns, quantities, strict=True):
+        risk = book.risk_of(column)
+        if risk.size == row.size:  # before the first market there are none
+            row[:] = quantity * risk
+    return ScenarioProfit(
+        symbols, tuple(contracts.underlyings[contracts.underlying[c]] for c in columns),
+        tuple(getattr(contracts.by_symbol.get(symbol), "expiry_ns", None) for symbol in symbols),
+        plan.scenarios.names, pnl, None if tail is None else tail.table,
+        0 if tail is None else int(tail.parameters[-1]))
 
 
 def set_losses(book: MarginBook, plan: MarginPlan, columns: Sequence[int], quantities: Sequence[float],

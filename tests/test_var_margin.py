@@ -218,6 +218,50 @@ def test_reports_add_up_bit_for_bit(name, quantities, weighted, seed):
     assert str(report)
 
 
+def test_the_profit_of_an_account_can_be_measured_explained_and_doubted():
+    """Per position, underlying and expiry, with the sampling error of the number the account is asked for."""
+    measure = mc.ExpectedShortfall(0.9)
+    scenarios = mc.from_moves([f"d{at}" for at in range(300)], {"*": np.expm1(
+        0.04 * np.random.default_rng(5).standard_t(4, 300))})
+    symbols = [OPTIONS[0].symbol, OPTIONS[-1].symbol, "BTC-PERP"]
+    alice = account(mc.VarMargin(scenarios, measure=measure, initial_ratio=1.0),
+                    {symbols[0]: -2.0, symbols[1]: 1.0, symbols[2]: 0.5}, {"USDC": 1e6})
+    report, found = alice.margin(), alice.scenario_profit()
+    named = {name: loss for name, loss in report.contributions.items() if name != "rounding"}
+    assert found.symbols == tuple(named) and found.scenarios == scenarios.names
+    assert (found.probability, found.stressed) == (None, 0) and found.pnl.shape == (3, 300)
+    sure = mc.estimate(found.total, measure)
+    assert sure.value == report.maintenance and 0.0 < sure.standard_error < sure.value
+    parts = mc.explain(found.pnl, measure, names=found.symbols, scenario_names=found.scenarios)
+    assert dict(zip(parts.names, parts.component.tolist(), strict=True)) == pytest.approx(named)
+    assert [item.name for item in parts.tail] == [item.name for item in report.sets[0].tail]
+    by_expiry = parts.by(found.expiry_ns)
+    assert set(by_expiry) == {None, OPTIONS[0].expiry_ns, OPTIONS[-1].expiry_ns}
+    assert sum(by_expiry.values()) == pytest.approx(report.maintenance)
+    assert sum(parts.by(found.underlyings).values()) == pytest.approx(report.maintenance)
+
+
+def test_the_profit_of_a_stressed_account_and_of_none():
+    calm, wild = moves(), moves(seed=4)
+    engine = engine_of(mc.VarMargin(calm, measure=mc.ValueAtRisk(0.99), stressed=wild, stressed_weight=0.25))
+    alice = engine.open_with("alice", mc.Portfolio({"BTC-PERP": 1.0, "ETH-PERP": -1.0}, {"USDC": 1e4}))
+    found = alice.scenario_profit()
+    assert found.stressed == 500 and len(found.scenarios) == 1000
+    assert found.total[:500] == pytest.approx(profit(calm, BTC=1.0, ETH=-1.0), abs=1e-12)
+    base, stressed = (mc.value_at_risk(part, 0.99) for part in (found.total[:500], found.total[500:]))
+    assert alice.margin().maintenance == pytest.approx(0.75 * base + 0.25 * stressed, rel=1e-14)
+    engine.update(mc.MarketState(now_ns=NOW, spot=SPOT, mark={"BTC-PERP": 100.0, "SOL-PERP": 10.0}))
+    found = alice.scenario_profit()
+    assert np.isnan(found.pnl).any(axis=1).tolist() == [False, True] and np.isnan(found.total).all()
+    empty = engine.open("bob").scenario_profit()
+    assert (empty.symbols, empty.pnl.shape) == ((), (0, 1000)) and not empty.total.any()
+    early = mc.Engine(LINEAR, mc.VarMargin(calm), accounts=2)
+    assert np.isnan(early.open_with("c", mc.Portfolio({"BTC-PERP": 1.0}, {})).scenario_profit().pnl).all()
+    tiers = mc.TieredMargin({f"{name}-PERP": [mc.Tier(0.0, 0.01, 50.0)] for name in NAMES})
+    with pytest.raises(mc.MarginError, match="model must have scenarios"):
+        mc.Engine(LINEAR, tiers, accounts=2).open("d").scenario_profit()
+
+
 def test_the_tail_is_named():
     scenarios = mc.historical({"BTC": np.array([100.0, 90.0, 95.0, 70.0, 80.0])},
                               ["2020-03-10", "2020-03-11", "2020-03-12", "2020-03-13", "2020-03-14"])
