@@ -275,8 +275,10 @@ def liquidity_cascade(shortfalls: npt.ArrayLike, horizons_days: npt.ArrayLike, *
     """
     parts, days = floats("shortfalls", shortfalls), floats("horizons_days", horizons_days)
     base = number("base_days", base_days, above=0.0)
-    if len(parts) != len(days) or days[0] <= 0.0 or (np.diff(days) <= 0.0).any():
-        raise ShapeError("horizons_days must be positive, rise, and have one value per shortfall")
+    if len(parts) != len(days):
+        raise ShapeError(f"horizons_days must have one value per shortfall ({len(parts)}), had {len(days)}")
+    if days[0] <= 0.0 or (np.diff(days) <= 0.0).any():
+        raise RangeError(f"horizons_days must be positive and rise, was {days.tolist()}")
     steps = np.diff(np.concatenate([[0.0], days]))
     return math.sqrt(math.fsum(parts**2 * steps / base))
 

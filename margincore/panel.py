@@ -112,7 +112,8 @@ class PricePanel:
         length = table[0].size if when is None else when.size
         for name, row in zip(prices, table, strict=True):
             if row.size != length:
-                raise ShapeError(f"prices[{name!r}] must have length {length} like the dates, had {row.size}")
+                like = repr(next(iter(prices))) if when is None else "the dates"
+                raise ShapeError(f"prices[{name!r}] must have length {length} like {like}, had {row.size}")
             bad = np.flatnonzero(~(row > 0.0) | np.isinf(row))
             if bad.size:
                 at = int(bad[0])

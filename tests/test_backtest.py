@@ -65,6 +65,22 @@ def test_published_conditional_coverage():
     assert (both.statistic, both.p_value) == pytest.approx((0.72013, 0.69763), rel=2e-5)
 
 
+# Jorion, "Value at Risk", 3rd edition, chapter 6: the bank of section 6.3 with 20 exceptions at 95 %, six of them after
+# another, and question 10, six at 99 %, four of them after another; 252 days whose day before is known.
+@pytest.mark.parametrize(("level", "alone", "runs", "coverage", "independence"), [
+    (0.95, 8, (2, 2, 2, 2, 2, 2), 3.91, 9.53), (0.99, 1, (5,), 3.498, 25.837)])
+def test_published_conditional_coverage_of_a_year(level, alone, runs, coverage, independence):
+    ends = [False]
+    flags = np.r_[sum(([True] * run + ends for run in (*runs, *(1,) * alone)), []), ends * 300][:252].astype(bool)
+    flags = np.r_[False, flags]
+    assert int((flags[1:] & flags[:-1]).sum()) == sum(runs) - len(runs) and len(flags) == 253
+    tested = v.christoffersen_conditional(flags, level, form="transition")
+    apart = v.christoffersen_independence(flags)
+    assert apart.statistic == pytest.approx(independence, abs=0.005)
+    assert v.kupiec_pof(flags[1:], level).statistic == pytest.approx(coverage, abs=0.005)
+    assert tested.statistic == pytest.approx(coverage + independence, abs=0.01)
+
+
 def test_published_time_until_first_failure():
     late = np.zeros(1043, bool)
     late[57] = True  # first failure in period 58
@@ -274,7 +290,7 @@ def test_bad_input_is_named():
     for call, kind, rule in (
         (lambda: v.kupiec_pof([True, False], 99), RangeError, "write 0.99"),
         (lambda: v.kupiec_pof([], 0.99), ShapeError, "at least 2"),
-        (lambda: v.kupiec_pof([0.3, 0.5], 0.99), RangeError, "booleans"),
+        (lambda: v.kupiec_pof([0.0, 0.5], 0.99), RangeError, "booleans or 0 and 1, was 0.5"),
         (lambda: v.kupiec_pof([np.nan, 0.0], 0.99), NotFiniteError, "finite"),
         (lambda: v.kupiec_pof(np.zeros((2, 2), bool), 0.99), ShapeError, "1 axis"),
         (lambda: v.exceptions([1.0, np.nan], [1.0, 1.0]), NotFiniteError, "pnl must be finite"),
@@ -294,6 +310,7 @@ def test_bad_input_is_named():
         (lambda: v.disclosure([1.0], [1.0, 2.0], 0.99), ShapeError, "margin"),
         (lambda: v.backtest(np.ones((3, 50)), np.ones((2, 50)), 0.99), ShapeError, "shape of pnl"),
         (lambda: v.backtest(np.ones((3, 50)), np.ones((3, 50)), 0.99, names=["a"]), ShapeError, "names"),
+        (lambda: v.backtest(np.ones((3, 50)), np.ones((3, 50)), 0.99, form="paper"), RangeError, "form must be one of"),
         (lambda: v.kupiec_pof(hits(50, 3), 0.99).rejects(5), RangeError, "significance"),
     ):
         with pytest.raises(kind, match=rule):

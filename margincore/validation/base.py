@@ -58,7 +58,9 @@ def checked_hits(exceptions: npt.ArrayLike, least: int = 2) -> Flags:
     if given.dtype != np.bool_:
         values = floats("exceptions", given, empty=True)
         if not np.isin(values, (0.0, 1.0)).all():
-            raise RangeError("exceptions must be booleans or 0 and 1; make them with exceptions(pnl, forecast)")
+            other = float(values[~np.isin(values, (0.0, 1.0))][0])
+            raise RangeError(f"exceptions must be booleans or 0 and 1, was {other!r}; make them with "
+                             "exceptions(pnl, forecast)")
         given = values == 1.0
     if len(given) < least:
         raise ShapeError(f"exceptions must have at least {least} observations, had {len(given)}")

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from margincore.errors import NotFiniteError, ShapeError
 from margincore.measure import NOT_FINITE, checked_level
-from margincore.units import Floats, floats, integer
+from margincore.units import Floats, choice, floats, integer
 from margincore.validation.base import aligned, tail_probability
 from margincore.validation.frequency import (
+    FORMS,
     RED_FROM,
     YELLOW_FROM,
     conditional_statistic,
@@ -141,7 +142,7 @@ def backtest(pnl: npt.ArrayLike, forecast: npt.ArrayLike, level: float, *, names
 
     level = checked_level(level)
     tail = tail_probability(level)
-    lags = integer("lags", lags, least=0)
+    lags, form = integer("lags", lags, least=0), choice("form", form, FORMS)
     realised = np.atleast_2d(floats("pnl", pnl, ndim=None, finite=False))
     stated = np.atleast_2d(floats("forecast", forecast, ndim=None, finite=False))
     if realised.shape != stated.shape or realised.ndim != 2:
