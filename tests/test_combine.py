@@ -103,6 +103,13 @@ def test_combination_compounds():
     assert plan.move[plan.moving, :4].ravel() == pytest.approx([-0.5, -0.45, -0.2, -0.12])
 
 
+def test_shares_counted_and_probabilities_multiply():
+    first = from_moves(["a", "b"], [0.1, -0.1], weight=[1.0, 0.5], probability=[0.25, 0.75])
+    both = combine_scenarios(first, from_moves(["c", "d"], [0.0, 0.2], weight=[0.3, 1.0]))
+    assert both.weight == pytest.approx((0.3, 1.0, 0.15, 0.5))
+    assert both.probability == pytest.approx((0.125, 0.125, 0.375, 0.375))
+
+
 def test_surfaces_go_along():
     one = from_moves(["a", "b"], [0.1, 0.2], surface_move={"BTC": surface([0.1, -0.1])})
     two = from_moves(["c"], [0.3], surface_move={"*": surface([0.4])})

@@ -46,6 +46,24 @@ def test_shortfall_intervals_allow_for_few_scenarios(scenarios, least):
         assert (item.lower, item.upper) == pytest.approx((item.value - width, item.value + width), rel=1e-12)
 
 
+@pytest.mark.parametrize(("level", "count"), [(0.9, 20.0), (0.975, 5.0), (0.9825, 3.5)])
+def test_error_of_a_shortfall_is_the_published_formula(level, count):
+    """Manistre and Hancock 2005, equation 3: variance of the tail, and level times the squared reach beyond the VaR."""
+    pnl = np.random.default_rng(6).standard_t(3, 200)
+    worst = np.sort(-pnl)[::-1][:math.ceil(count)]
+    found = mc.estimate(pnl, mc.ExpectedShortfall(level))
+    variance = worst.var(ddof=1) + level * (found.value - worst[-1]) ** 2
+    assert found.standard_error == pytest.approx(math.sqrt(variance / count), rel=1e-9)
+
+
+def test_the_bootstrap_draws_by_the_weights():
+    pnl = np.r_[np.linspace(-2.0, -1.0, 100), np.full(100, -50.0)]
+    weights = np.r_[np.full(100, 0.01), np.zeros(100)]
+    found = mc.estimate(pnl, mc.ValueAtRisk(0.9), method="bootstrap", generator=np.random.default_rng(7),
+                        resamples=200, weights=weights)
+    assert 1.0 < found.lower < found.value < found.upper <= 2.0
+
+
 def test_maritz_jarrett_is_the_limit_of_the_bootstrap():
     pnl = np.random.default_rng(1).standard_t(4, 400)
     measure = mc.ValueAtRisk(0.95)

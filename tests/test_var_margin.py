@@ -78,6 +78,12 @@ def test_probabilities_of_the_scenarios_count():
             == required(mc.VarMargin(light, measure=mc.Worst()), BTC=1.0).maintenance)
 
 
+@pytest.mark.parametrize("least", [1e-3, 1e-9, 1e-13])
+def test_the_worst_scenario_counts_however_unlikely(least):
+    scenarios = mc.from_moves(["crash", "dip", "up"], [-0.5, -0.1, 0.1], probability=[least, 0.5, 0.5 - least])
+    assert required(mc.VarMargin(scenarios, measure=mc.Worst()), BTC=1.0).maintenance == 50.0
+
+
 def test_offsets_are_the_whole_portfolio_unless_sets_are_given():
     scenarios = mc.from_moves(["down", "up"], [-0.1, 0.1])
     hedged = {"BTC": 1.0, "ETH": -2.0}
