@@ -6,11 +6,11 @@ x = |ln(F / K)| and v = sigma sqrt(T) alone.  The general path takes a fixed num
 
 cimport numpy as cnp
 from libc.math cimport NAN, fma, sqrt
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int32_t, uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
-    vm_black_shape, vm_exp, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_mills_pair, vm_normal_quantile,
+    vm_black_shape, vm_exp, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_normal_quantile,
 )
 from margincore.kernels.types cimport (
     MC_VOL_ABOVE_MAXIMUM, MC_VOL_AT_INTRINSIC, MC_VOL_BELOW_INTRINSIC, MC_VOL_EXPIRED, MC_VOL_NOT_FINITE, MC_VOL_OK,
@@ -32,6 +32,9 @@ cdef extern from *:
 cdef extern from "vmath.h" nogil:
     const double VM_NEAR
     double vm_split(double x, double* exponent)
+    double vm_log_ratio_by(int fused, double a, double b)
+    double vm_exp_normal_by(int fused, double x, double low)
+    double vm_mills_pair_by(int fused, double h, double t, double* minus, double* plus)
 
 cdef enum:
     STEPS = 3                           # Householder steps of the general path
@@ -104,10 +107,10 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
     cdef int _i
     for _i in range(STEPS):
         h = vm_black_shape(x, v, &t)
-        difference = vm_mills_pair(h, t, &minus, &plus)
+        difference = vm_mills_pair_by(0, h, t, &minus, &plus)
         a = h - t
         square = a * a
-        density = 0.3989422804014327 * vm_exp_normal(-0.5 * square, -0.5 * fma(a, a, -square))
+        density = 0.3989422804014327 * vm_exp_normal_by(0, -0.5 * square, -0.5 * fma(a, a, -square))
         if a < 0.0 and t >= VM_NEAR:
             rest = density * (minus + plus)
             ratio = 1.0 - rest
@@ -135,6 +138,8 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
 # Most normal deviation, and most |ln(F / K)|, of the fit in `seeds_loop`.
 cdef double NORMAL_MOST = 2.04
 cdef double DISTANCE_MOST = 1.25
+# Most that a step may leave: (2^-54)^2.
+cdef double LEFT_MOST = 3.0814879110195774e-33
 # Prices between these bounds leave room for the products of `steps_loop`.
 cdef double PRICE_LEAST = 1e-150
 cdef double PRICE_MOST = 1e150
@@ -154,6 +159,13 @@ cdef struct block_t:
     double normal[BLOCK]                 # deviation of Bachelier's formula over the mean of forward and strike
     double x[BLOCK]                      # |ln(F / K)|
     double v[BLOCK]                      # total deviation
+    double least[BLOCK]                  # min(F, K)
+    double left[BLOCK]                   # square of the relative error that the step may have left
+    double again_least[BLOCK]            # the same columns of the options that take another step
+    double again_excess[BLOCK]
+    double again_x[BLOCK]
+    double again_v[BLOCK]
+    int32_t again[BLOCK]                 # their places
 
 
 # The intrinsic value and what its rounding lost: the difference of two prices is exact as a sum of two doubles.
@@ -228,7 +240,7 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
     for i in range(n):
         f = forward[i]
         k = strike[i]
-        x = vm_log_ratio(f, k)
+        x = vm_log_ratio_by(0, f, k)
         x = -x if x < 0.0 else x
         gap = f - k
         y = (-gap if gap < 0.0 else gap) / excess[i]
@@ -290,36 +302,40 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
 
 
 # A step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
-# the value over the first: one takes 2.2e-5 to 1e-11 in the wings, and a second to the last bits.
-cdef void steps_loop(in_t forward, in_t strike, in_t excess, in_t distance, out_t deviation, Py_ssize_t n) noexcept nogil:
+# the value over the first: one takes 2.2e-5 to the last bits, but to 1e-11 in the wings, where they are large.  The next
+# term of the series, of the size n (n^2 (g2^2 + |g3|))^(3/2), tells which.
+cdef void steps_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, out_t left, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef double v, one, h, t, a, high, low, density, minus, plus, difference, ratio, beyond, least, value, gap, total
-    cdef double shared, w, newton, f1, s2, s3, g2, g3
+    cdef double shared, w, newton, f1, s2, s3, g2, g3, bend
     for i in range(n):
         v = deviation[i]
         one = 1.0 / v
         h = distance[i] * one
         t = 0.5 * v
-        difference = vm_mills_pair(h, t, &minus, &plus)
+        difference = vm_mills_pair_by(0, h, t, &minus, &plus)
         a = h - t
         high = (a + SQUARE_SHIFT) - SQUARE_SHIFT       # its square is exact
         low = (a - high) * (a + high)
-        density = 0.3989422804014327 * vm_exp_normal(-0.5 * (high * high), -0.5 * low)
+        density = 0.3989422804014327 * vm_exp_normal_by(0, -0.5 * (high * high), -0.5 * low)
         beyond = a if t >= VM_NEAR else 1.0
         ratio = 1.0 - density * (minus + plus) if beyond < 0.0 else density * difference
-        least = forward[i] if forward[i] < strike[i] else strike[i]
+        least = smaller[i]
         value = ratio * least
         gap = value - excess[i]
         total = value + excess[i]
         shared = 1.0 / (total * density)
         w = gap * density * shared
         newton = -2.0 * w * (1.0 + w * w * (0.3333333333333333 + 0.2 * (w * w))) * ratio * (total * shared)
-        f1 = density * least * (2.0 * density * shared)
+        f1 = density * least * (2.0 * density * shared) * (1.0 - w * (1.0 - w))   # density over ratio
         s2 = a * (h + t) * one
         s3 = s2 * s2 - (3.0 * h * h + t * t) * (one * one)
         g2 = s2 - f1
         g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
         deviation[i] = v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
+        newton = newton * newton
+        bend = newton * (g2 * g2 + (g3 if g3 > 0.0 else -g3))
+        left[i] = newton * (bend * bend * bend) * (one * one)
 
 
 cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
@@ -331,8 +347,7 @@ cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept no
 # Volatilities of premiums already undiscounted, n <= BLOCK.  NaN unless OK, zero at intrinsic value.
 cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,
                         out_t sigma, code_t status, block_t* b, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double least
+    cdef Py_ssize_t i, k, more = 0
     cdef bint near
     for i in range(n):
         b.sign[i] = 2.0 * is_call[i] - 1.0
@@ -343,8 +358,22 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
         excess_loop(premium, forward, strike, b.sign, b.intrinsic, b.lost, b.excess, b.room, n)
     codes_loop(premium, forward, strike, years, b.sign, b.excess, b.room, b.code, n)
     seeds_loop(forward, strike, b.excess, b.normal, b.x, b.v, n)
-    steps_loop(forward, strike, b.excess, b.x, b.v, n)
-    steps_loop(forward, strike, b.excess, b.x, b.v, n)
+    for i in range(n):
+        b.least[i] = forward[i] if forward[i] < strike[i] else strike[i]
+    steps_loop(b.least, b.excess, b.x, b.v, b.left, n)
+    for i in range(n):
+        b.again[more] = <int32_t>i
+        more += b.left[i] > LEFT_MOST
+    if more:
+        for k in range(more):
+            i = b.again[k]
+            b.again_least[k] = b.least[i]
+            b.again_excess[k] = b.excess[i]
+            b.again_x[k] = b.x[i]
+            b.again_v[k] = b.v[i]
+        steps_loop(b.again_least, b.again_excess, b.again_x, b.again_v, b.left, more)
+        for k in range(more):
+            b.v[b.again[k]] = b.again_v[k]
     finish_loop(years, b.v, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]
@@ -352,10 +381,9 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
         if status[i] != MC_VOL_OK:
             sigma[i] = 0.0 if status[i] == MC_VOL_AT_INTRINSIC else NAN
             continue
-        least = forward[i] if forward[i] < strike[i] else strike[i]
         near = b.normal[i] <= NORMAL_MOST and b.x[i] <= DISTANCE_MOST
-        if not (near and PRICE_LEAST < b.excess[i] and least < PRICE_MOST):
-            sigma[i] = deviation(b.x[i], b.excess[i] / least, b.room[i] / least) / sqrt(years[i])
+        if not (near and PRICE_LEAST < b.excess[i] and b.least[i] < PRICE_MOST):
+            sigma[i] = deviation(b.x[i], b.excess[i] / b.least[i], b.room[i] / b.least[i]) / sqrt(years[i])
 
 
 cdef void implied_loop(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,

@@ -25,6 +25,10 @@
 #define VM_INLINE static inline
 #endif
 
+/* a b + c with one rounding, or (fused = 0) with two: the same bits at every level too, and no call at the baseline,
+ * for sums whose last rounding decides.  `fused` is a constant: the choice costs nothing. */
+#define VM_SUM(fused, a, b, c) ((fused) ? MC_FMA((a), (b), (c)) : (a) * (b) + (c))
+
 #define VM_SHIFT 6755399441055744.0               /* 1.5 * 2^52: adding it rounds to an integer in the low bits */
 #define VM_LOG2E 1.4426950408889634074
 #define VM_LN2_HI 6.93147180369123816490e-01      /* 33 bits, so that k * hi is exact */
@@ -43,26 +47,28 @@ VM_INLINE double vm_power_of_two(double shifted)
 }
 
 /* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r. */
-VM_INLINE double vm_exp_tail(double r)
+VM_INLINE double vm_exp_tail_by(int fused, double r)
 {
     double q = 2.5000026600253846e-08;
-    q = MC_FMA(q, r, 2.7630307441178945e-07);
-    q = MC_FMA(q, r, 2.7557586785702914e-06);
-    q = MC_FMA(q, r, 2.480149294607616e-05);
-    q = MC_FMA(q, r, 1.9841269505784195e-04);
-    q = MC_FMA(q, r, 1.3888888943763638e-03);
-    q = MC_FMA(q, r, 8.33333333349498e-03);
-    q = MC_FMA(q, r, 4.166666666652971e-02);
-    q = MC_FMA(q, r, 1.666666666666641e-01);
-    return MC_FMA(q, r, 5.000000000000011e-01);
+    q = VM_SUM(fused, q, r, 2.7630307441178945e-07);
+    q = VM_SUM(fused, q, r, 2.7557586785702914e-06);
+    q = VM_SUM(fused, q, r, 2.480149294607616e-05);
+    q = VM_SUM(fused, q, r, 1.9841269505784195e-04);
+    q = VM_SUM(fused, q, r, 1.3888888943763638e-03);
+    q = VM_SUM(fused, q, r, 8.33333333349498e-03);
+    q = VM_SUM(fused, q, r, 4.166666666652971e-02);
+    q = VM_SUM(fused, q, r, 1.666666666666641e-01);
+    return VM_SUM(fused, q, r, 5.000000000000011e-01);
 }
 
 /* e^r on |r| <= ln(2)/2: what rounding 1 + r loses goes into the small sum. */
-VM_INLINE double vm_exp_core(double r)
+VM_INLINE double vm_exp_core_by(int fused, double r)
 {
     double one = 1.0 + r;
-    return one + MC_FMA(r * r, vm_exp_tail(r), r - (one - 1.0));
+    return one + VM_SUM(fused, r * r, vm_exp_tail_by(fused, r), r - (one - 1.0));
 }
+
+VM_INLINE double vm_exp_core(double r) { return vm_exp_core_by(1, r); }
 
 /* exp(x + low) for a correction |low| <= ulp(x).  Two factors of 2^k reach the subnormals with one rounding. */
 VM_INLINE double vm_exp_sum(double x, double low)
@@ -81,17 +87,19 @@ VM_INLINE double vm_exp(double x) { return vm_exp_sum(x, 0.0); }
 
 /* exp(x + low), exactly 0 below x = -707 and infinite above 709: one factor, no subnormal ever (they cost
  * a hundred cycles each), for the hot loops. */
-VM_INLINE double vm_exp_normal(double x, double low)
+VM_INLINE double vm_exp_normal_by(int fused, double x, double low)
 {
     double top = x > 709.0 ? 709.0 : x;
     double c = top < -707.0 ? -707.0 : top;
-    double shifted = MC_FMA(c, VM_LOG2E, VM_SHIFT);
+    double shifted = VM_SUM(fused, c, VM_LOG2E, VM_SHIFT);
     double k = shifted - VM_SHIFT;
-    double r = MC_FMA(-k, VM_LN2_LO, MC_FMA(-k, VM_LN2_HI, c)) + low;
-    double p = vm_exp_core(r) * vm_power_of_two(shifted);
+    double r = VM_SUM(fused, -k, VM_LN2_LO, VM_SUM(fused, -k, VM_LN2_HI, c)) + low;
+    double p = vm_exp_core_by(fused, r) * vm_power_of_two(shifted);
     double floored = x < -707.0 ? 0.0 : p;
     return x > 709.0 ? HUGE_VAL : floored;
 }
+
+VM_INLINE double vm_exp_normal(double x, double low) { return vm_exp_normal_by(1, x, low); }
 
 /* e^x - 1, accurate near zero. */
 VM_INLINE double vm_expm1(double x)
@@ -103,7 +111,7 @@ VM_INLINE double vm_expm1(double x)
     double half = MC_FMA(k, 0.5, VM_SHIFT);
     double first = vm_power_of_two(half);
     double second = vm_power_of_two(k - (half - VM_SHIFT) + VM_SHIFT);
-    double p = MC_FMA(r * r, vm_exp_tail(r), r);
+    double p = MC_FMA(r * r, vm_exp_tail_by(1, r), r);
     double scale = first * second;
     /* k = 1024 has no scale of its own: there the 1 no longer counts. */
     double usual = MC_FMA(scale, p, scale - 1.0);
@@ -114,17 +122,19 @@ VM_INLINE double vm_expm1(double x)
 
 /* ln(1 + f) + k ln 2 for 1 + f in [sqrt(1/2), sqrt(2)]: Tang's s = f / (2 + f), coefficients of fdlibm e_log.c
  * (Sun Microsystems, 1993), error 2^-58.45 before rounding. */
-VM_INLINE double vm_log_series(double z)
+VM_INLINE double vm_log_series_by(int fused, double z)
 {
     double t = 1.479819860511658591e-01;
-    t = MC_FMA(t, z, 1.531383769920937332e-01);
-    t = MC_FMA(t, z, 1.818357216161805012e-01);
-    t = MC_FMA(t, z, 2.222219843214978396e-01);
-    t = MC_FMA(t, z, 2.857142874366239149e-01);
-    t = MC_FMA(t, z, 3.999999999940941908e-01);
-    t = MC_FMA(t, z, 6.666666666666735130e-01);
+    t = VM_SUM(fused, t, z, 1.531383769920937332e-01);
+    t = VM_SUM(fused, t, z, 1.818357216161805012e-01);
+    t = VM_SUM(fused, t, z, 2.222219843214978396e-01);
+    t = VM_SUM(fused, t, z, 2.857142874366239149e-01);
+    t = VM_SUM(fused, t, z, 3.999999999940941908e-01);
+    t = VM_SUM(fused, t, z, 6.666666666666735130e-01);
     return t * z;
 }
+
+VM_INLINE double vm_log_series(double z) { return vm_log_series_by(1, z); }
 
 VM_INLINE double vm_log_core(double f, double k)
 {
@@ -168,7 +178,7 @@ VM_INLINE double vm_log1p(double x)
 
 /* ln(a / b): the difference of the scaled mantissas is exact, so nothing is lost near a = b, where ln(a / b) as
  * written loses everything.  Zero, infinite, negative and NaN arguments give what the quotient gives. */
-VM_INLINE double vm_log_ratio(double a, double b)
+VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
 {
     double shift_a = a < 2.2250738585072014e-308 ? 54.0 : 0.0;               /* subnormal: times 2^54 */
     double shift_b = b < 2.2250738585072014e-308 ? 54.0 : 0.0;
@@ -180,7 +190,8 @@ VM_INLINE double vm_log_ratio(double a, double b)
     double k = (ka - kb) + (up - down) - (shift_a - shift_b);
     double f = ma * down, g = mb * up;
     double s = (f - g) / (f + g);
-    double y = MC_FMA(k, VM_LN2_HI, MC_FMA(2.0, s, MC_FMA(s, vm_log_series(s * s), k * VM_LN2_LO)));
+    double small = VM_SUM(fused, s, vm_log_series_by(fused, s * s), k * VM_LN2_LO);
+    double y = VM_SUM(fused, k, VM_LN2_HI, VM_SUM(fused, 2.0, s, small));
     double difference = a - b;
     double least = a < b ? a : b, most = a < b ? b : a;
     double edge = difference * HUGE_VAL;
@@ -189,6 +200,8 @@ VM_INLINE double vm_log_ratio(double a, double b)
     double defined = least < 0.0 ? NAN : positive;
     return difference == difference ? defined : difference;
 }
+
+VM_INLINE double vm_log_ratio(double a, double b) { return vm_log_ratio_by(1, a, b); }
 
 /* x^y for x >= 0 (a negative x gives NaN, unlike C): exp of a logarithm in two parts. */
 VM_INLINE double vm_pow(double x, double y)
@@ -233,65 +246,67 @@ VM_INLINE double vm_normal_pdf(double x)
 #define VM_MILLS_D 1.40625
 #define VM_NEAR 0.25              /* sixteen Taylor terms reach full precision below; beyond, little cancels */
 
-VM_INLINE double vm_mills_poly(double u)
+VM_INLINE double vm_mills_poly_by(int fused, double u)
 {
     double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
     double a = 5.534679134821584e-09;
     double b = -1.09770568641784e-08;
     double c = -2.951945091520308e-10;
     double d = 8.902448745283711e-10;
-    a = MC_FMA(a, z, 9.546070283068227e-07);
-    b = MC_FMA(b, z, -5.266791748480224e-07);
-    c = MC_FMA(c, z, -7.657494436714502e-08);
-    d = MC_FMA(d, z, 8.293121358781778e-08);
-    a = MC_FMA(a, z, 9.2302730713839e-05);
-    b = MC_FMA(b, z, -3.8461436778505924e-06);
-    c = MC_FMA(c, z, -1.059858238155296e-05);
-    d = MC_FMA(d, z, 2.7485547425774276e-06);
-    a = MC_FMA(a, z, -0.009144071131754451);
-    b = MC_FMA(b, z, 0.002703264953290381);
-    c = MC_FMA(c, z, -0.0002592176698183068);
-    d = MC_FMA(d, z, -0.00019034618229048792);
-    a = MC_FMA(a, z, 0.0004726995905861058);
-    b = MC_FMA(b, z, 0.0305987091791173);
-    c = MC_FMA(c, z, -0.03136517913862256);
-    d = MC_FMA(d, z, 0.020157615613683733);
-    b = MC_FMA(b, z, -0.3564946233799414);
-    c = MC_FMA(c, z, 0.20371906334467893);
-    d = MC_FMA(d, z, -0.0780095715601121);
-    return 1.2177306203849905 + MC_FMA(u, MC_FMA(u, MC_FMA(u, d, c), b), a * z);
+    a = VM_SUM(fused, a, z, 9.546070283068227e-07);
+    b = VM_SUM(fused, b, z, -5.266791748480224e-07);
+    c = VM_SUM(fused, c, z, -7.657494436714502e-08);
+    d = VM_SUM(fused, d, z, 8.293121358781778e-08);
+    a = VM_SUM(fused, a, z, 9.2302730713839e-05);
+    b = VM_SUM(fused, b, z, -3.8461436778505924e-06);
+    c = VM_SUM(fused, c, z, -1.059858238155296e-05);
+    d = VM_SUM(fused, d, z, 2.7485547425774276e-06);
+    a = VM_SUM(fused, a, z, -0.009144071131754451);
+    b = VM_SUM(fused, b, z, 0.002703264953290381);
+    c = VM_SUM(fused, c, z, -0.0002592176698183068);
+    d = VM_SUM(fused, d, z, -0.00019034618229048792);
+    a = VM_SUM(fused, a, z, 0.0004726995905861058);
+    b = VM_SUM(fused, b, z, 0.0305987091791173);
+    c = VM_SUM(fused, c, z, -0.03136517913862256);
+    d = VM_SUM(fused, d, z, 0.020157615613683733);
+    b = VM_SUM(fused, b, z, -0.3564946233799414);
+    c = VM_SUM(fused, c, z, 0.20371906334467893);
+    d = VM_SUM(fused, d, z, -0.0780095715601121);
+    return 1.2177306203849905 + VM_SUM(fused, u, VM_SUM(fused, u, VM_SUM(fused, u, d, c), b), a * z);
 }
+
+VM_INLINE double vm_mills_poly(double u) { return vm_mills_poly_by(1, u); }
 
 /* (a + d)^2 G(a) for the slope of the Mills ratio, G(a) = -M'(a) = 1 - a M(a) > 0, likewise (8e-17): taken from M it
  * would lose a^2 units. */
-VM_INLINE double vm_mills_slope_poly(double u)
+VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
 {
     double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
     double a = 9.035625262856206e-09;
     double b = -2.0699349833423812e-08;
     double c = -1.0877583425901717e-07;
     double d = 2.995078179458357e-09;
-    a = MC_FMA(a, z, 7.8560147067237e-07);
-    b = MC_FMA(b, z, 3.7466169120442437e-06);
-    c = MC_FMA(c, z, -4.780270327916174e-06);
-    d = MC_FMA(d, z, -1.061192094568679e-07);
-    a = MC_FMA(a, z, 2.5852056144128713e-05);
-    b = MC_FMA(b, z, 0.00048875068721812);
-    c = MC_FMA(c, z, -9.304593155574804e-05);
-    d = MC_FMA(d, z, -5.153165208231635e-05);
-    a = MC_FMA(a, z, -0.00037232679448783004);
-    b = MC_FMA(b, z, -0.016673072261949234);
-    c = MC_FMA(c, z, 0.009446988096314913);
-    d = MC_FMA(d, z, -0.002385816347799512);
-    a = MC_FMA(a, z, 0.009390043679855641);
-    b = MC_FMA(b, z, 0.18857411047439526);
-    c = MC_FMA(c, z, -0.11113470637443272);
-    d = MC_FMA(d, z, 0.0321263223423484);
-    a = MC_FMA(a, z, -0.18219537828704727);
-    b = MC_FMA(b, z, -0.7034501407167085);
-    c = MC_FMA(c, z, 0.3221536704004009);
-    d = MC_FMA(d, z, 0.012598223431146898);
-    return 1.4415525288138744 + MC_FMA(u, MC_FMA(u, MC_FMA(u, d, c), b), a * z);
+    a = VM_SUM(fused, a, z, 7.8560147067237e-07);
+    b = VM_SUM(fused, b, z, 3.7466169120442437e-06);
+    c = VM_SUM(fused, c, z, -4.780270327916174e-06);
+    d = VM_SUM(fused, d, z, -1.061192094568679e-07);
+    a = VM_SUM(fused, a, z, 2.5852056144128713e-05);
+    b = VM_SUM(fused, b, z, 0.00048875068721812);
+    c = VM_SUM(fused, c, z, -9.304593155574804e-05);
+    d = VM_SUM(fused, d, z, -5.153165208231635e-05);
+    a = VM_SUM(fused, a, z, -0.00037232679448783004);
+    b = VM_SUM(fused, b, z, -0.016673072261949234);
+    c = VM_SUM(fused, c, z, 0.009446988096314913);
+    d = VM_SUM(fused, d, z, -0.002385816347799512);
+    a = VM_SUM(fused, a, z, 0.009390043679855641);
+    b = VM_SUM(fused, b, z, 0.18857411047439526);
+    c = VM_SUM(fused, c, z, -0.11113470637443272);
+    d = VM_SUM(fused, d, z, 0.0321263223423484);
+    a = VM_SUM(fused, a, z, -0.18219537828704727);
+    b = VM_SUM(fused, b, z, -0.7034501407167085);
+    c = VM_SUM(fused, c, z, 0.3221536704004009);
+    d = VM_SUM(fused, d, z, 0.012598223431146898);
+    return 1.4415525288138744 + VM_SUM(fused, u, VM_SUM(fused, u, VM_SUM(fused, u, d, c), b), a * z);
 }
 
 /* Mills ratio N(-a) / phi(a) for a >= 0, infinity included. */
@@ -305,7 +320,7 @@ VM_INLINE double vm_mills(double a)
  * difference without cancellation.  For t < VM_NEAR all three come from the Taylor series about h, whose odd part is a
  * sum over derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps
  * full relative precision as t goes to zero.  */
-VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
+VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, double *plus)
 {
     int near = t < VM_NEAR;
     double beyond = h + t;
@@ -314,42 +329,47 @@ VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
     double p1 = p + VM_MILLS_C, p2 = p + VM_MILLS_D;
     double q1 = beyond + VM_MILLS_C, q2 = beyond + VM_MILLS_D;
     double rp = 1.0 / (p1 * p2), rq = 1.0 / (q1 * q2);
-    double up = MC_FMA(-2.0 * VM_MILLS_C, rp * p2, 1.0);
-    double uq = MC_FMA(-2.0 * VM_MILLS_C, rq * q2, 1.0);
+    double up = VM_SUM(fused, -2.0 * VM_MILLS_C, rp * p2, 1.0);
+    double uq = VM_SUM(fused, -2.0 * VM_MILLS_C, rq * q2, 1.0);
     double ip = rp * p1, iq = rq * q1;
-    double m0 = vm_mills_poly(up) * ip;
-    double mq = vm_mills_poly(uq) * iq;
-    double g = vm_mills_slope_poly(up) * ip * ip;
+    double m0 = vm_mills_poly_by(fused, up) * ip;
+    double mq = vm_mills_poly_by(fused, uq) * iq;
+    double g = vm_mills_slope_poly_by(fused, up) * ip * ip;
     /* Derivatives of M at h, signs as they are (m1 = -g); each term joins its sum as soon as it is known. */
     double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3,
            z7 = z4 * z3;
-    double m2 = MC_FMA(-h, g, m0);
-    double m3 = MC_FMA(h, m2, -2.0 * g);
-    double m4 = MC_FMA(h, m3, 3.0 * m2);
-    double m5 = MC_FMA(h, m4, 4.0 * m3);
-    double m6 = MC_FMA(h, m5, 5.0 * m4);
-    double m7 = MC_FMA(h, m6, 6.0 * m5);
-    double m8 = MC_FMA(h, m7, 7.0 * m6);
-    double m9 = MC_FMA(h, m8, 8.0 * m7);
-    double m10 = MC_FMA(h, m9, 9.0 * m8);
-    double m11 = MC_FMA(h, m10, 10.0 * m9);
-    double m12 = MC_FMA(h, m11, 11.0 * m10);
-    double m13 = MC_FMA(h, m12, 12.0 * m11);
-    double m14 = MC_FMA(h, m13, 13.0 * m12);
-    double m15 = MC_FMA(h, m14, 14.0 * m13);
-    double o1 = MC_FMA(m5, z2 * (1.0 / 120.0), m3 * (z * (1.0 / 6.0)));
-    double o2 = MC_FMA(m9, z4 * (1.0 / 362880.0), m7 * (z3 * (1.0 / 5040.0)));
-    double o3 = MC_FMA(m13, z6 * (1.0 / 6227020800.0), m11 * (z5 * (1.0 / 39916800.0)));
-    double e1 = MC_FMA(m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
-    double e2 = MC_FMA(m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
-    double e3 = MC_FMA(m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
-    double o4 = MC_FMA(m15, z7 * (1.0 / 1307674368000.0), o3);
-    double e4 = MC_FMA(m14, z7 * (1.0 / 87178291200.0), e3);
+    double m2 = VM_SUM(fused, -h, g, m0);
+    double m3 = VM_SUM(fused, h, m2, -2.0 * g);
+    double m4 = VM_SUM(fused, h, m3, 3.0 * m2);
+    double m5 = VM_SUM(fused, h, m4, 4.0 * m3);
+    double m6 = VM_SUM(fused, h, m5, 5.0 * m4);
+    double m7 = VM_SUM(fused, h, m6, 6.0 * m5);
+    double m8 = VM_SUM(fused, h, m7, 7.0 * m6);
+    double m9 = VM_SUM(fused, h, m8, 8.0 * m7);
+    double m10 = VM_SUM(fused, h, m9, 9.0 * m8);
+    double m11 = VM_SUM(fused, h, m10, 10.0 * m9);
+    double m12 = VM_SUM(fused, h, m11, 11.0 * m10);
+    double m13 = VM_SUM(fused, h, m12, 12.0 * m11);
+    double m14 = VM_SUM(fused, h, m13, 13.0 * m12);
+    double m15 = VM_SUM(fused, h, m14, 14.0 * m13);
+    double o1 = VM_SUM(fused, m5, z2 * (1.0 / 120.0), m3 * (z * (1.0 / 6.0)));
+    double o2 = VM_SUM(fused, m9, z4 * (1.0 / 362880.0), m7 * (z3 * (1.0 / 5040.0)));
+    double o3 = VM_SUM(fused, m13, z6 * (1.0 / 6227020800.0), m11 * (z5 * (1.0 / 39916800.0)));
+    double e1 = VM_SUM(fused, m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
+    double e2 = VM_SUM(fused, m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
+    double e3 = VM_SUM(fused, m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
+    double o4 = VM_SUM(fused, m15, z7 * (1.0 / 1307674368000.0), o3);
+    double e4 = VM_SUM(fused, m14, z7 * (1.0 / 87178291200.0), e3);
     double half = t * (g - (o1 + (o2 + o4)));
     double even = m0 + (e1 + (e2 + e4));
     *minus = near ? even + half : m0;
     *plus = near ? even - half : mq;
     return near ? 2.0 * half : m0 - mq;
+}
+
+VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
+{
+    return vm_mills_pair_by(1, h, t, minus, plus);
 }
 
 /* Black-76 value of the out-of-the-money option over the smaller of forward F and strike K, for x = |ln(F / K)| and
