@@ -197,9 +197,19 @@ class Account:
 
         Examples
         --------
-        >>> found = alice.scenario_profit()                                                     # doctest: +SKIP
-        >>> print(estimate(found.total, ExpectedShortfall(0.975)))                              # doctest: +SKIP
-        >>> explain(found.pnl, ExpectedShortfall(0.975), names=found.symbols).by(found.expiry_ns)   # doctest: +SKIP
+        >>> import margincore as mc
+        >>> contracts = mc.Contracts([mc.Perpetual("BTC-PERP", underlying="BTC", settle="USDC")])
+        >>> model = mc.VarMargin(mc.historical({"BTC": [100.0, 90.0, 99.0, 98.0]}), mc.ExpectedShortfall(0.5))
+        >>> engine = mc.Engine(contracts, model)
+        >>> engine.update(mc.MarketState(now_ns=1, spot={"BTC": 100.0, "USDC": 1.0}, mark={"BTC-PERP": 100.0}))
+        >>> alice = engine.open_with("alice", mc.Portfolio({"BTC-PERP": 2.0}, {"USDC": 50.0}))
+        >>> found = alice.scenario_profit()
+        >>> found.symbols, found.total.round(2).tolist()
+        (('BTC-PERP',), [-20.0, 20.0, -2.02])
+        >>> bool(mc.estimate(found.total, model.measure).value == alice.margin().maintenance)
+        True
+        >>> [item.name for item in mc.explain(found.pnl, model.measure, scenario_names=found.scenarios).tail]
+        ['move 1', 'move 3']
         """
         engine = self.engine
         held, exposure, _ = engine.book.explain(self._live(), *leg_arrays([])[:3])

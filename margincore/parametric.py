@@ -126,7 +126,7 @@ def lognormal_risk_factors(sigma_annual: float, horizon_years: float, tail: floa
     Examples
     --------
     >>> round(lognormal_risk_factors(1.0, 0.001, 1e-6).short, 12)
-    0.168823688613
+    0.168823688538
     """
     sigma_annual = number("sigma_annual", sigma_annual, least=0.0)
     horizon_years = number("horizon_years", horizon_years, above=0.0)
