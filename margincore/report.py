@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from margincore.attribution import SetLoss, set_losses
+from margincore.attribution import ROUNDING, SetLoss, set_losses
 from margincore.kernels.margin import MarginBook
 from margincore.units import Floats, Status
 
@@ -213,7 +213,7 @@ def parts_of(names: Sequence[str], amounts: Sequence[tuple[float, float, float]]
         total += part.initial
     if total != initial:       # initial margin is never below maintenance
         gap = initial - total
-        while total + gap != initial:
-            gap = math.nextafter(gap, math.inf if total + gap < initial else -math.inf)
         parts.append(Part("initial at least maintenance", 0.0, gap))
+        if total + gap != initial:                          # no gap may do, where the sum rounds to even
+            parts.append(Part(ROUNDING, 0.0, initial - (total + gap)))
     return tuple(parts)

@@ -151,7 +151,9 @@ def test_settlement_pays_what_positions_are_worth_and_retires_the_column(column,
         for target in (twin.trade, lambda *a, row=row: kernel.trade(row, *a)):
             target(column, quantity, 100.0)
         kernel.set_orders(row, column, 1.0, 0.0)
+    assert kernel.save()["orders"].tolist() == [1, 1, 1]
     assert kernel.settle(column, price) == 3
+    assert kernel.save()["orders"].tolist() == [0, 0, 0]        # rows without orders are checked in one pass again
     for row, twin in twins:
         twin.settle(column, price)
         assert_same(kernel, row, twin)

@@ -19,6 +19,7 @@ from margincore.errors import (
     StaleAccount,
     UnknownInstrument,
 )
+from margincore.report import parts_of
 
 NOW = mc.utc("2026-03-01")
 EXPIRY = mc.utc("2026-03-27T08:00")
@@ -146,6 +147,19 @@ def test_an_inverse_position_is_exact_not_linear():
     assert account.margin().equity == pytest.approx((2.0 + profit) * 97_200.0, rel=1e-13)
     loss_coin = 97_200.0 * (1 / 48_600.0 - 1 / 97_200.0)  # one coin lost at half the price, not half a coin
     assert account.margin().maintenance == pytest.approx(loss_coin * 97_200.0, rel=1e-12)
+
+
+@pytest.mark.parametrize(("shocked", "loss"), [((), 6_000.0), (("BTC",), 4_800.0 + 40_000.0)])
+def test_profit_in_a_shocked_coin_is_converted_at_its_shocked_price(shocked, loss):
+    """Also of a coin that no contract is written on, so that nothing but the collateral moves it."""
+    table = mc.Contracts([mc.Perpetual("ETHBTC", underlying="ETH", settle="BTC")])
+    model = mc.ScenarioMargin(scenarios=mc.grid(spot=[-0.2]), conversion="shocked", shocked_assets=shocked)
+    made = mc.Engine(table, model)
+    made.update(mc.MarketState(now_ns=NOW, spot={"BTC": 1e5, "ETH": 3e3}, mark={"ETHBTC": 0.03}))
+    account = made.open("a")
+    account.deposit("BTC", 2.0)
+    account.trade("ETHBTC", 10.0, price=0.03)       # loses 0.06 BTC when ETH falls by a fifth
+    assert account.margin().maintenance == pytest.approx(loss, rel=1e-12)
 
 
 def test_options_are_paid_up_front_and_count_with_their_value():
@@ -342,6 +356,18 @@ def test_an_expired_contract_is_unknown_until_settled_and_cannot_be_traded():
     assert account.balance("USDC") == 50_000.0 - 4_000.0 + 1_000.0
 
 
+def test_at_the_moment_of_expiry_nothing_trades_any_more():
+    account = funded()
+    account.engine.update(dataclasses.replace(MARKET, now_ns=EXPIRY - 1))
+    assert account.can_trade("C100", 1.0, price=4_000.0)
+    account.engine.update(dataclasses.replace(MARKET, now_ns=EXPIRY))
+    for symbol in ("C100", "P90I", "BTC-27MAR"):
+        for call in (account.trade, account.can_trade, account.what_if):
+            with pytest.raises(RangeError, match="expired"):
+                call(symbol, 1.0, price=4_000.0)
+    assert account.can_trade("BTC-PERP", 1.0, price=97_200.0)
+
+
 def test_an_inverse_put_in_the_money_settles_in_coin():
     account = funded()
     account.trade("P90I", -1.0, price=0.02)
@@ -536,6 +562,52 @@ def test_no_mark_is_a_missing_datum():
     account = engine(market=dataclasses.replace(MARKET, mark={})).open("a")
     with pytest.raises(MissingDataError, match="BTC-PERP"):
         account.what_if("BTC-PERP", 1.0)
+
+
+def test_the_base_currency_is_worth_one_of_itself():
+    made = engine(market=None, base="USDC")
+    made.update(dataclasses.replace(MARKET, spot={"BTC": 97_200.0, "ETH": 3_000.0}))
+    account = made.open("a")
+    account.deposit("USDC", 5_000.0)
+    account.trade("ETH-PERP", 1.0, price=2_900.0)
+    report = account.margin()
+    assert (report.equity, report.base, report.status) == (5_100.0, "USDC", mc.Status.HEALTHY)
+    assert f"{report.equity:,.2f} USDC" in str(report) and report.to_dict()["base"] == "USDC"
+    with pytest.raises(RangeError, match="base currency"):
+        made.update(dataclasses.replace(MARKET, now_ns=NOW + 1, spot={**MARKET.spot, "USDC": 0.998}))
+    assert account.margin() == report
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-40, 40), min_size=4, max_size=4), st.floats(0.05, 0.9))
+def test_initial_margin_that_is_raised_to_maintenance_says_so_and_adds_up(lots, rate):
+    """High maintenance against high leverage: by the tiers alone one could open what would be liquidated at once."""
+    account = engine(mc.TieredMargin({s: [(0.0, rate, 50.0)] for s in SYMBOLS}, addons=[mc.ClosingCost(1.0, 0.003)])
+                     ).open("a")
+    account.deposit("USDC", 1e7)
+    for symbol, lot in zip(("BTC-PERP", "ETH-PERP", "C100", "BTC-27MAR"), lots, strict=True):
+        if lot:
+            account.trade(symbol, 0.37 * lot * SIZES[symbol], price=PRICES[symbol])
+    report = account.margin()
+    assert report.initial == report.maintenance
+    raised = report.maintenance > 0.0
+    assert ("initial at least maintenance" in [part.name for part in report.parts]) is raised
+    total = 0.0
+    for part in report.parts:
+        total += part.initial
+    assert total == report.initial
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9), st.floats(1.0, 1e3))
+def test_parts_add_up_whatever_rounding_does_to_the_gap(first, second, factor):
+    total = first + second
+    initial = total * factor
+    parts = parts_of(("a", "b"), [(first, first, 0.0), (second, second, 0.0)], initial, initial)
+    summed = 0.0
+    for part in parts:
+        summed += part.initial
+    assert summed == initial and len(parts) <= 4
 
 
 def test_leverage_that_the_account_chose_raises_initial_margin():
