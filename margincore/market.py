@@ -17,7 +17,7 @@ from margincore.io.ccxt import feed_from_ccxt
 from margincore.io.deribit import feed_from_deribit
 from margincore.io.frames import feed_from_arrays, feed_from_frame
 from margincore.io.tardis import feed_from_tardis
-from margincore.kernels import reval, scenario
+from margincore.kernels import implied, reval, scenario
 from margincore.ladder import Ladder, ladder
 from margincore.units import DAYS_PER_YEAR, NS_MAX, NS_PER_DAY, Floats, integer, mapping, number
 
@@ -350,8 +350,8 @@ class _Resolution:
         unknown = fault > 0
         unknown[:self.cash] = False
         mark[unknown] = np.nan
-        if market.mark is not None and (options & np.isnan(sigma) & ~unknown).any():
-            reval.imply_volatilities(contracts, mark, forward, years, discount, sigma)
+        if market.mark is not None:
+            self.imply(options & np.isnan(sigma) & ~unknown, mark / discount, forward, years, sigma)
         sigma[options & np.isnan(sigma) & (left_ns == 0)] = 0.0  # at expiry no volatility is left to know
         trades = (kind == PERPETUAL) | (kind == FUTURE)
         forward[trades] = mark[trades]
@@ -365,6 +365,16 @@ class _Resolution:
             discount=discount, half_spread=np.where(known, 0.5 * (ask - bid), 0.0), spread_known=known,
             depth=self.depths(), funding=funding, fault=fault,
             surfaces=tuple(market.surface.get(name) for name in contracts.underlyings))
+
+    def imply(self, wanted: Any, premium: Floats, forward: Floats, years: Floats, sigma: Floats) -> None:
+        """Fill `sigma` at the wanted options with the volatility of their undiscounted premium, where it has one."""
+        contracts = self.contracts
+        for inverse in (0, 1):
+            at = np.flatnonzero(wanted & (contracts.inverse == inverse))
+            found, status = np.empty(len(at)), np.empty(len(at), np.uint8)
+            implied.volatilities(premium[at], forward[at], contracts.strike[at], years[at], contracts.is_call[at],
+                                 found, status, bool(inverse))
+            sigma[at] = np.where(found > 0.0, found, np.nan)  # at intrinsic value every small one would do
 
     def column_faults(self, spot_fault: Any, bid: Floats, ask: Floats, expired: Any) -> Any:
         """The first reason of: own quote, own age, expiry, underlying, settlement asset."""

@@ -6,7 +6,7 @@ has the same bits alone, in a batch and in any split of it.
 """
 
 cimport numpy as cnp
-from libc.math cimport NAN, sqrt
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -19,7 +19,6 @@ cnp.import_array()
 cdef extern from "vmath.h" nogil:
     double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
     double vm_log_ratio(double a, double b)
-    double vm_otm_ratio(double x, double v)
 
 cdef extern from *:
     """
@@ -33,11 +32,8 @@ cdef extern from *:
 
 # Below this the volatility is zero: the value is intrinsic, and no quotient becomes infinite.
 cdef double DEVIATION_MIN = 1e-200
-# Beyond this sigma sqrt(T) an option is worth its bound to the last bit.
-cdef double DEVIATION_TOP = 20.0
 cdef enum:
     LANES = 8
-    HALVINGS = 64
 
 
 cdef inline double deviation(double sigma, double root_years) noexcept nogil:
@@ -286,43 +282,3 @@ def option_marks(contracts, const double[::1] forward not None, const double[::1
         for i in range(columns):
             if kind[i] == MC_OPTION:
                 out[i] = option_mark(forward[i], strike[i], years[i], sigma[i], discount[i], is_call[i], inverse[i])
-
-
-# The volatility of a mark: the out-of-the-money value over the smaller of forward and strike rises with the deviation,
-# so halving its range finds it to the last bit.  NaN where the mark is not inside its bounds, or nothing is left to run.
-cdef double implied_sigma(double mark, double forward, double strike, double years, double discount, bint is_call,
-                          bint inverse) noexcept nogil:
-    cdef double value = mark / discount * (forward if inverse else 1.0)
-    cdef double intrinsic = forward - strike if is_call else strike - forward
-    cdef double x = vm_log_ratio(forward, strike), low = 0.0, high = DEVIATION_TOP, middle
-    cdef double ratio = (value - (intrinsic if intrinsic > 0.0 else 0.0)) / (forward if forward < strike else strike)
-    cdef int _step
-    x = -x if x < 0.0 else x
-    if not (ratio > 0.0 and ratio < vm_otm_ratio(x, high) and years > 0.0):
-        return NAN
-    for _step in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        if vm_otm_ratio(x, middle) < ratio:
-            low = middle
-        else:
-            high = middle
-    return high / sqrt(years)
-
-
-def imply_volatilities(contracts, const double[::1] mark not None, const double[::1] forward not None,
-                       const double[::1] years not None, const double[::1] discount not None,
-                       double[::1] sigma not None):
-    """Fill `sigma` at the options of `contracts` where it is NaN with the volatility of their mark, if it has one."""
-    cdef const int32_t[::1] kind = contracts.kind
-    cdef const double[::1] strike = contracts.strike
-    cdef const uint8_t[::1] is_call = contracts.is_call
-    cdef const uint8_t[::1] inverse = contracts.inverse
-    cdef Py_ssize_t columns = kind.shape[0], i
-    for name, length in (("mark", mark.shape[0]), ("forward", forward.shape[0]), ("years", years.shape[0]),
-                         ("discount", discount.shape[0]), ("sigma", sigma.shape[0])):
-        if length != columns:
-            raise ShapeError(f"{name} must have length {columns}, had {length}")
-    with nogil:
-        for i in range(columns):
-            if kind[i] == MC_OPTION and sigma[i] != sigma[i]:
-                sigma[i] = implied_sigma(mark[i], forward[i], strike[i], years[i], discount[i], is_call[i], inverse[i])

@@ -249,6 +249,23 @@ def test_volatility_of_the_mark_where_nothing_else_tells_it():
     assert at(mixed, "sigma", "CALL") == 0.5 and np.isfinite(at(mixed, "sigma", "COINPUT"))
 
 
+def test_a_chain_of_marks_tells_its_smile():
+    rows = [(strike, right, coin) for strike in np.linspace(4e4, 2.4e5, 41) for right in ("call", "put")
+            for coin in (False, True)]
+    chain = Contracts([
+        Option(f"O{i}", underlying="BTC", settle="BTC" if coin else "USDC", strike=float(strike), expiry_ns=EXPIRY,
+               right=right, inverse=coin) for i, (strike, right, coin) in enumerate(rows)])
+    smile = {f"O{i}": 0.5 + 0.3 * math.log(strike / 1e5) ** 2 for i, (strike, _, _) in enumerate(rows)}
+    told = {"now_ns": NOW, "spot": {"BTC": 1e5, "USDC": 1.0}, "rate": {"USDC": 0.04}}
+    priced = MarketState(**told, volatility=smile).resolve(chain)
+    mark = {symbol: float(priced.mark[chain.column[symbol]]) for symbol in smile}
+    found = MarketState(**told, mark=mark).resolve(chain)
+    for i, (strike, right, _) in enumerate(rows):
+        outside = (strike > 1e5) == (right == "call")  # in the money the intrinsic value hides the last digits
+        column = chain.column[f"O{i}"]
+        assert found.sigma[column] == pytest.approx(smile[f"O{i}"], rel=1e-11 if outside else 1e-6), rows[i]
+
+
 @pytest.mark.parametrize("mark", [0.0, None, 1.0, 5.0])
 def test_a_mark_outside_its_bounds_has_no_volatility(mark):
     columns = state(mark={**MARK, "COINPUT": mark}, volatility={}).resolve(CONTRACTS)

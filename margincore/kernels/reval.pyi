@@ -19,6 +19,3 @@ def unit_values(
 def option_marks(
     contracts: Any, forward: Floats, years: Floats, sigma: Floats, discount: Floats, out: Floats
 ) -> None: ...
-def imply_volatilities(
-    contracts: Any, mark: Floats, forward: Floats, years: Floats, discount: Floats, sigma: Floats
-) -> None: ...
