@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--plot", help="with --backtest: write a picture of the first series to this file")
     made.add_argument("--prices", action="store_true", help="the columns hold prices, not returns")
     made.add_argument("--simple", action="store_true", help="they hold simple returns, price / price before - 1")
+    made.add_argument("--percent", action="store_true", help="the returns are in per cent")
     made.add_argument("--column", action="append", default=[],
                       help="which column; may be repeated; all that begin with a number, or a bar's close, by default")
     made.add_argument("--model", choices=tuple(MODELS), default="component-t")
@@ -291,7 +292,7 @@ def _value_at_risk(arguments: argparse.Namespace) -> int:
     if arguments.plot and not arguments.backtest:
         raise RangeError("--plot must come with --backtest, which makes the bands it shows")
     series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices,
-                         simple=arguments.simple)
+                         simple=arguments.simple, percent=arguments.percent)
     common = {"model": arguments.model, "level": arguments.level, "shortfall_level": arguments.shortfall_level,
               "window": arguments.window, "paths": arguments.paths, "seed": arguments.seed}
     if not arguments.backtest:

@@ -44,7 +44,7 @@ from margincore.vol import Component, Egarch, Ewma, Garch, Gjr
 Data = dict[str, Any]
 TIMES = ("date", "time", "timestamp", "datetime", "ts_ms", "time_ns")
 BARS = {"open", "high", "low", "close"}
-RETURN_MOST = 0.25  # half of the returns of no series are larger; of returns in per cent they mostly are
+RETURN_MOST = 0.15  # half of the returns of no series are larger; of returns in per cent they mostly are
 T = {"innovation": "student_t"}
 MODELS: dict[str, Candidate] = {
     "ewma": Ewma(decay=0.94), "garch": Refit(Garch), "garch-t": Refit(Garch, T), "gjr-t": Refit(Gjr, T),
@@ -69,7 +69,8 @@ class Series:
         return moment.strftime("%Y-%m-%d" if daily else "%Y-%m-%dT%H:%M")
 
 
-def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False, simple: bool = False) -> Series:
+def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False, simple: bool = False,
+                percent: bool = False) -> Series:
     """Return series of a parquet, CSV or JSON file, or of CSV on standard input (``-``).
 
     Parameters
@@ -83,12 +84,15 @@ def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False,
         Whether the columns hold prices, whose log returns are taken.
     simple : bool
         Whether they hold simple returns, ``price / price before - 1``, instead of log returns.
+    percent : bool
+        Whether the returns are in per cent.
     """
-    if prices and simple:
-        raise RangeError("simple must be False with prices, whose log returns are taken")
+    if prices and (simple or percent):
+        raise RangeError("simple and percent must be False with prices, whose log returns are taken")
     chosen, table, time_ns, left_out = _columns(path, columns, bars=prices)
     if not prices:
-        return Series(tuple(chosen), _log_returns(chosen, table, simple), time_ns, left_out)
+        returns = _log_returns(chosen, table / 100.0 if percent else table, simple)
+        return Series(tuple(chosen), returns, time_ns, left_out)
     if (table <= 0.0).any():
         at = np.argwhere(table <= 0.0)[0]
         raise RangeError(f"prices must be positive, {chosen[at[1]]} was {table[at[0], at[1]]:g} in row {at[0] + 1}")
@@ -96,13 +100,14 @@ def load_series(path: str, *, columns: Sequence[str] = (), prices: bool = False,
 
 
 def _log_returns(names: Sequence[str], table: Floats, simple: bool) -> Floats:
-    if (table > 0.0).all():
-        raise RangeError(f"returns must have both signs, {names[0]} looks like prices: add --prices")
+    if (rises := (table >= 0.0).all(axis=0) & (table > 0.0).any(axis=0)).any():
+        raise RangeError(f"returns must have both signs, {names[int(rises.argmax())]} looks like prices: add --prices, "
+                         "or choose others by --column")
     typical = np.median(np.abs(table), axis=0)
     if typical.max() > RETURN_MOST:
         at = int(typical.argmax())
-        raise RangeError(f"returns must be fractions, {names[at]} looks like per cent: half of them are beyond "
-                         f"{typical[at]:.3g}")
+        raise RangeError(f"returns must be fractions, {names[at]} looks like per cent (half are beyond "
+                         f"{typical[at]:.3g}): add --percent")
     if not simple:
         return table
     if (table <= -1.0).any():

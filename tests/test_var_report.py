@@ -145,6 +145,9 @@ def test_simple_returns_become_log_returns(capsys, tmp_path, returns, table):
     path = tmp_path / "simple.csv"
     path.write_text("r\n" + "".join(f"{r!r}\n" for r in np.expm1(returns[:, 0]).tolist()))
     assert np.allclose(load_series(str(path), simple=True).returns[:, 0], returns[:, 0], rtol=1e-12)
+    hundred = tmp_path / "percent.csv"
+    hundred.write_text("r\n" + "".join(f"{r!r}\n" for r in (100.0 * np.expm1(returns[:, 0])).tolist()))
+    assert np.allclose(load_series(str(hundred), simple=True, percent=True).returns[:, 0], returns[:, 0], rtol=1e-12)
     code, out, _ = run(capsys, str(path), "--simple", "--window", "200", "--model", "ewma", "--backtest", "--json")
     assert code == 0
     assert np.allclose(json.loads(out)["portfolios"][0]["pnl"], np.expm1(returns[200:, 0]), rtol=1e-12)
@@ -174,9 +177,10 @@ def test_a_side_that_never_loses_is_reported(capsys, tmp_path, days):
     ("date,r\n2024-01-01,100\n2024-01-02,-101\n", {"prices": True}, "prices must be positive, r was -101 in row 2"),
     ("date,r\n2024-01-01,0.1\n", {"columns": ["x"]}, "column must be one of date, r, was 'x'"),
     ("0.01\n-0.02\n0.03\n", {}, "the first row must name the columns, was 0.01"),
-    ("r,s\n0.01,1.2\n-0.02,-0.9\n", {}, "returns must be fractions, s looks like per cent: half of them are beyond"),
+    ("obs,r\n0,0.01\n1,-0.02\n", {}, "both signs, obs looks like prices: add --prices, or choose others by --column"),
+    ("r,s\n0.01,1.2\n-0.02,-0.9\n", {}, r"s looks like per cent \(half are beyond 1.05\): add --percent"),
     ("r\n0.01\n-1.5\n0.02\n", {"simple": True}, "simple returns must be above -1, r was -1.5 in row 2"),
-    ("r\n0.01\n-0.5\n", {"simple": True, "prices": True}, "simple must be False with prices"),
+    ("r\n0.01\n-0.5\n", {"simple": True, "prices": True}, "simple and percent must be False with prices"),
 ])
 def test_wrong_files(tmp_path, text, options, says):
     path = tmp_path / "series.csv"
