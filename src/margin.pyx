@@ -247,7 +247,7 @@ cdef void breach_row(const engine_t* engine, int64_t row, uint8_t* status) noexc
     cdef mc_amount parts[STAGES_MAX]
     status[0] = MC_UNKNOWN
     if book_view(engine.book, row, &view) == MC_OK:
-        view.maintenance_only = 1
+        view.maintenance_only = view.order_buy == NULL      # orders of unknown worth make a row UNKNOWN
         margin_row(engine, &view, &result, parts)
         status[0] = MC_MARGIN_CALL if result.status == MC_HEALTHY else <uint8_t>result.status
 
@@ -434,14 +434,10 @@ cdef class MarginBook(Book):
                             known = 0
                     for s in range(scenarios, stride):
                         to[s] = 0.0
-                    if c < assets and not shocked[c]:
-                        known = 1
                     if c >= assets and not (
                             fabs(value[c]) <= MARKET_MAX and usable(notional[c]) and usable(charge_short[c])
                             and usable(charge_any[c]) and usable(floor_short[c])):
                         known = 0
-                    column_set(&column[c], known, c < assets, value[c], notional[c], charge_short[c], charge_any[c],
-                               floor_short[c])
                     column[c].settle = self.c.settle[c]
                     column[c].kind = self.c.kind[c]
                     column[c].owed = 0.0 if c < assets or self.c.kind[c] == MC_OPTION else 1.0
@@ -450,6 +446,9 @@ cdef class MarginBook(Book):
                     if not known:
                         for s in range(scenarios):
                             to[s] = 0.0
+                    known |= c < assets and not shocked[c]          # a balance that nothing moves needs no risk
+                    column_set(&column[c], known, c < assets, value[c], notional[c], charge_short[c], charge_any[c],
+                               floor_short[c])
                     if c < assets:
                         asset[c].spot = spot[c] if known and 0.0 < spot[c] <= MARKET_MAX else NAN
                         asset[c].kept = kept[c]

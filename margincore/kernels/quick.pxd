@@ -51,7 +51,7 @@ cdef inline int quick_scan(const mc_row* row, const mc_market* market, const sca
     for i in range(1, sets + 1):
         loss = 0.0 - lanes_smallest(lanes_load(&least[i * 8]))
         total += loss if loss > 0.0 else 0.0
-    equity[0] = counted_worth(&market.asset[settle], sum)
+    equity[0] = 0.0 + counted_worth(&market.asset[settle], sum)
     amount.maintenance = p.maintenance_ratio * total
     amount.initial = p.initial_ratio * total
     amount.orders = 0.0
@@ -88,7 +88,7 @@ cdef inline int tiers_pass(const int32_t* instrument, const double* quantity, co
                               lanes_reached(lanes_load(step), lanes_set(notional), lanes_load(step + 8)))
             run_initial += lanes_largest(most) * notional
     spot = market.asset[settle].spot
-    equity[0] = counted_worth(&market.asset[settle], sum)
+    equity[0] = 0.0 + counted_worth(&market.asset[settle], sum)
     amount.maintenance = spot * run if run != 0.0 else 0.0
     amount.initial = spot * run_initial if run_initial != 0.0 else 0.0
     amount.orders = 0.0
