@@ -434,6 +434,13 @@ cdef void set_box(problem_t* w, double mean) noexcept nogil:
         w.low[at + 1], w.high[at + 1] = -0.99, 0.99
 
 
+cdef double share(int32_t i, int32_t count, int32_t shape) noexcept nogil:
+    # Of lag i among `count`: all alike, or nine tenths to the last, or to the first.
+    if count == 1 or shape == 0:
+        return 1.0 / count
+    return 0.9 if i == (count - 1 if shape == 1 else 0) else 0.1 / (count - 1)
+
+
 cdef void starting_point(problem_t* w, int32_t k, double mean, double variance, double* y) noexcept nogil:
     # The k-th of STARTS_MAX starting points: persistence and reaction over the range that markets show.
     cdef double[8] persistence = [0.98, 0.95, 0.90, 0.995, 0.90, 0.70, 0.97, 0.50]
@@ -449,10 +456,10 @@ cdef void starting_point(problem_t* w, int32_t k, double mean, double variance, 
     if w.family == EGARCH:
         y[at - 1] = (1.0 - level) * vm_log(variance)
         for i in range(w.p):
-            y[at + i] = 2.0 * alpha / w.p
-            y[at + w.p + i] = -0.02 / w.p
+            y[at + i] = 2.0 * alpha * share(i, w.p, k // 3)
+            y[at + w.p + i] = -0.02 * share(i, w.p, k // 3)
         for i in range(w.q):
-            y[at + 2 * w.p + i] = level if i == 0 else 0.0
+            y[at + 2 * w.p + i] = level * share(i, w.q, (k + 2) % 3)
     elif w.family == COMPONENT:
         y[at], y[at + 1] = 0.5 + 0.5 * level, level - 0.1
         y[at + 2], y[at + 3] = 1.0 - alpha / y[at + 1], 0.5 * alpha
@@ -462,9 +469,9 @@ cdef void starting_point(problem_t* w, int32_t k, double mean, double variance, 
         left = level
         for i in range(m - 1):
             if i < w.q:
-                part = (level - alpha) / w.q
+                part = (level - alpha) * share(i, w.q, k % 3)
             else:
-                part = alpha / (m - w.q)
+                part = alpha * w.p / (m - w.q) * share((i - w.q) % w.p, w.p, k // 3)
                 if w.family == GJR:  # falls weigh three times what rises do
                     part *= 0.5 if i - w.q < w.p else 1.5
             y[at + 1 + i] = part / left
@@ -477,12 +484,16 @@ cdef void starting_point(problem_t* w, int32_t k, double mean, double variance, 
 
 
 cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
-    # Maximise from the best of eight starting points, the next best if that fails; theta for returns as scaled.
+    # Maximise from the best of eight starting points, the next best if that fails; theta for returns as scaled.  With
+    # more than one lag the likelihood has several maxima as a rule: then from all eight, and the highest counts.
     cdef double starts[STARTS_MAX][THETA_MAX]
     cdef double losses[STARTS_MAX]
     cdef double padded[THETA_MAX]
     cdef double jacobian[THETA_MAX * THETA_MAX]
     cdef double mean = total(w.r, w.n) / w.n, variance = 0.0, value = INFINITY, decrement = INFINITY
+    cdef double kept[THETA_MAX]
+    cdef double highest = INFINITY, kept_decrement = INFINITY
+    cdef bint every = w.p + w.q > 2
     cdef int32_t k, best, _attempt, i, status = STOPPED
     cdef Py_ssize_t t
     for t in range(w.n):
@@ -494,7 +505,7 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
     for k in range(STARTS_MAX):
         starting_point(w, k, mean, variance, starts[k])
         losses[k] = objective(w, starts[k], NULL)
-    for _attempt in range(3):
+    for _attempt in range(STARTS_MAX if every else 3):
         best = 0
         for k in range(1, STARTS_MAX):
             if losses[k] < losses[best]:
@@ -502,16 +513,20 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
         if not isfinite(losses[best]):
             break
         losses[best] = INFINITY
-        status = minimise_with_kinks(w, starts[best], &value, &decrement)
-        if status == CONVERGED:
-            break
+        if minimise_with_kinks(w, starts[best], &value, &decrement) == CONVERGED:
+            status = CONVERGED
+            if value < highest:
+                highest, kept_decrement = value, decrement
+                memcpy(kept, starts[best], sizeof(kept))
+            if not every:
+                break
+    info[0], info[1], info[2], info[3] = -highest * w.n, kept_decrement, w.evaluations, 0.0
     if status == CONVERGED:
-        unpack(w, starts[best], padded, jacobian)
+        unpack(w, kept, padded, jacobian)
         memcpy(theta, padded, w.thetas * sizeof(double))
-    info[0], info[1], info[2], info[3] = -value * w.n, decrement, w.evaluations, 0.0
-    for i in range(w.coordinates):
-        if starts[best][i] <= w.low[i] or starts[best][i] >= w.high[i]:
-            info[3] += 1.0
+        for i in range(w.coordinates):
+            if kept[i] <= w.low[i] or kept[i] >= w.high[i]:
+                info[3] += 1.0
     return status
 
 
