@@ -14,6 +14,7 @@ from margincore.errors import MarginError, MissingDataError, NotFiniteError, Ran
 from margincore.scenarios import sigma_grid
 from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
 from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
+from margincore.vol.egarch import Egarch
 from margincore.vol.ewma import Ewma
 from margincore.vol.garch import Garch
 from margincore.vol.margin_volatility import MarginVolatility
@@ -389,6 +390,15 @@ def test_bad_options_raise(kind, name, values):
     for value in values:
         with pytest.raises(MarginError, match=name):
             kind(**{name: value})
+
+
+def test_a_step_that_overflows_one_underlying_changes_none():
+    model = MarginVolatility(model=Egarch(omega=-1.4, alpha=0.1, gamma=0.0, beta=0.9))
+    state = model.start(np.stack([returns(60, 1), returns(60, 2)], axis=1) * 0.05)
+    before = json.dumps(state.save())
+    with pytest.raises(NotFiniteError):
+        state.step([0.001, 20.0])
+    assert json.dumps(state.save()) == before
 
 
 def test_parameters_are_frozen_data():

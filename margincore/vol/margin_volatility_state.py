@@ -122,8 +122,11 @@ class MarginVolatilityState:
             given = implied_row(floats("implied", np.atleast_1d(np.asarray(implied)), length=size, finite=False))
         bar = self.model.bar_days
         days = bar if elapsed_days is None else number("elapsed_days", elapsed_days, above=0.0)
-        for i in np.flatnonzero(~np.isnan(row)):
-            self._variance[i] = self._volatility[i].update(float(row[i]))
+        moved, variance = list(self._volatility), self._variance.copy()
+        for i in np.flatnonzero(~np.isnan(row)):  # copies: a recursion may yet refuse a return that overflows it
+            moved[i] = moved[i].copy()
+            variance[i] = moved[i].update(float(row[i]))
+        self._volatility, self._variance = moved, variance
         self._observe(row, given, days)
         self._advance(days)
         return self.sigma_annual()
