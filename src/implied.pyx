@@ -307,7 +307,7 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
 cdef void steps_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, out_t left, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef double v, one, h, t, a, high, low, density, minus, plus, difference, ratio, beyond, least, value, gap, total
-    cdef double shared, w, newton, f1, s2, s3, g2, g3, bend
+    cdef double shared, w, newton, f1, s2, s3, g2, g3, square, bend
     for i in range(n):
         v = deviation[i]
         one = 1.0 / v
@@ -333,9 +333,26 @@ cdef void steps_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, 
         g2 = s2 - f1
         g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
         deviation[i] = v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
-        newton = newton * newton
-        bend = newton * (g2 * g2 + (g3 if g3 > 0.0 else -g3))
-        left[i] = newton * (bend * bend * bend) * (one * one)
+        square = newton * newton
+        bend = square * (g2 * g2 + (g3 if g3 > 0.0 else -g3))
+        left[i] = square * (bend * bend * bend) * (one * one)
+
+
+# Another step for the options that need it, packed together.
+cdef void second_steps(block_t* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, at, more = 0
+    for i in range(n):
+        b.again[more] = <int32_t>i
+        more += b.left[i] > LEFT_MOST
+    for at in range(more):
+        i = b.again[at]
+        b.again_least[at] = b.least[i]
+        b.again_excess[at] = b.excess[i]
+        b.again_x[at] = b.x[i]
+        b.again_v[at] = b.v[i]
+    steps_loop(b.again_least, b.again_excess, b.again_x, b.again_v, b.left, more)
+    for at in range(more):
+        b.v[b.again[at]] = b.again_v[at]
 
 
 cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
@@ -347,7 +364,7 @@ cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept no
 # Volatilities of premiums already undiscounted, n <= BLOCK.  NaN unless OK, zero at intrinsic value.
 cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,
                         out_t sigma, code_t status, block_t* b, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, k, more = 0
+    cdef Py_ssize_t i
     cdef bint near
     for i in range(n):
         b.sign[i] = 2.0 * is_call[i] - 1.0
@@ -361,19 +378,7 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
     for i in range(n):
         b.least[i] = forward[i] if forward[i] < strike[i] else strike[i]
     steps_loop(b.least, b.excess, b.x, b.v, b.left, n)
-    for i in range(n):
-        b.again[more] = <int32_t>i
-        more += b.left[i] > LEFT_MOST
-    if more:
-        for k in range(more):
-            i = b.again[k]
-            b.again_least[k] = b.least[i]
-            b.again_excess[k] = b.excess[i]
-            b.again_x[k] = b.x[i]
-            b.again_v[k] = b.v[i]
-        steps_loop(b.again_least, b.again_excess, b.again_x, b.again_v, b.left, more)
-        for k in range(more):
-            b.v[b.again[k]] = b.again_v[k]
+    second_steps(b, n)
     finish_loop(years, b.v, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]

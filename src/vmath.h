@@ -68,8 +68,6 @@ VM_INLINE double vm_exp_core_by(int fused, double r)
     return one + VM_SUM(fused, r * r, vm_exp_tail_by(fused, r), r - (one - 1.0));
 }
 
-VM_INLINE double vm_exp_core(double r) { return vm_exp_core_by(1, r); }
-
 /* exp(x + low) for a correction |low| <= ulp(x).  Two factors of 2^k reach the subnormals with one rounding. */
 VM_INLINE double vm_exp_sum(double x, double low)
 {
@@ -79,7 +77,7 @@ VM_INLINE double vm_exp_sum(double x, double low)
     double r = MC_FMA(-k, VM_LN2_LO, MC_FMA(-k, VM_LN2_HI, c)) + (c == x ? low : 0.0);
     double half = MC_FMA(k, 0.5, VM_SHIFT);
     double rest = k - (half - VM_SHIFT);
-    double p = vm_exp_core(r);
+    double p = vm_exp_core_by(1, r);
     return p * vm_power_of_two(half) * vm_power_of_two(rest + VM_SHIFT);
 }
 
@@ -134,12 +132,10 @@ VM_INLINE double vm_log_series_by(int fused, double z)
     return t * z;
 }
 
-VM_INLINE double vm_log_series(double z) { return vm_log_series_by(1, z); }
-
 VM_INLINE double vm_log_core(double f, double k)
 {
     double s = f / (2.0 + f);
-    double series = vm_log_series(s * s);
+    double series = vm_log_series_by(1, s * s);
     double half_square = 0.5 * f * f;
     double correction = MC_FMA(s, half_square + series, k * VM_LN2_LO);
     return MC_FMA(k, VM_LN2_HI, -((half_square - correction) - f));
@@ -213,7 +209,7 @@ VM_INLINE double vm_pow(double x, double y)
     double d = 2.0 + f;
     double s = f / d;
     double s_low = MC_FMA(-s, d, f) - s * (f - (d - 2.0));
-    double low = MC_FMA(2.0, s_low / d, MC_FMA(s, vm_log_series(s * s), k * VM_LN2_LO));
+    double low = MC_FMA(2.0, s_low / d, MC_FMA(s, vm_log_series_by(1, s * s), k * VM_LN2_LO));
     double main = k * VM_LN2_HI;
     double sum = main + 2.0 * s;
     double part = sum - main;
@@ -275,8 +271,6 @@ VM_INLINE double vm_mills_poly_by(int fused, double u)
     return 1.2177306203849905 + VM_SUM(fused, u, VM_SUM(fused, u, VM_SUM(fused, u, d, c), b), a * z);
 }
 
-VM_INLINE double vm_mills_poly(double u) { return vm_mills_poly_by(1, u); }
-
 /* (a + d)^2 G(a) for the slope of the Mills ratio, G(a) = -M'(a) = 1 - a M(a) > 0, likewise (8e-17): taken from M it
  * would lose a^2 units. */
 VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
@@ -313,7 +307,7 @@ VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
 VM_INLINE double vm_mills(double a)
 {
     double u = 1.0 - (2.0 * VM_MILLS_C) / (a + VM_MILLS_C);
-    return vm_mills_poly(u) / (a + VM_MILLS_D);
+    return vm_mills_poly_by(1, u) / (a + VM_MILLS_D);
 }
 
 /* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when t < VM_NEAR, else as M(|h - t|); and their
@@ -419,7 +413,7 @@ VM_INLINE double vm_black_value(double forward, double strike, double x, double 
 }
 
 /* Mills ratio for a grid of values: polynomial in u = (a - 5.5) / (a + 5.5) on 0 <= a <= 9 whose error times phi(a) is
- * at most 3.4e-18 (weighted minimax, Lawson).  Half the terms of vm_mills_poly, because far out only the product with
+ * at most 3.4e-18 (weighted minimax, Lawson).  Half the terms of vm_mills_poly_by, because far out only the product with
  * the density counts; even and odd terms apart halve the latency. */
 VM_INLINE double vm_mills_grid(double u)
 {
