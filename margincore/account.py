@@ -338,9 +338,10 @@ class Account:
         quoted = item.symbol if isinstance(item, (Perpetual, Future)) else contracts.underlyings[underlying]
         if contracts.underlyings[underlying] == engine.base:
             raise RangeError(f"name must not be the base currency, was {name!r}")
-        price = float(engine.columns.spot[underlying]) if quoted in contracts.underlyings else engine.mark(quoted)
+        price, unit = (float(engine.columns.spot[underlying]), engine.base) if quoted in contracts.underlyings else (
+            engine.mark(quoted), "quote")
         return liquidation_prices(engine.plan, engine.columns, Holding(*engine.book.read(row)[:3]), underlying,
-                                  together=together, smile=smile, name=quoted, price=price)
+                                  together=together, smile=smile, name=quoted, price=price, unit=unit)
 
     # ---- inside
 

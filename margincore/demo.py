@@ -84,12 +84,13 @@ def run_demo(path: str | None, currency: str | None, at: str | None, accounts: i
 def liquidation_text(answer: LiquidationPrice) -> str:
     """One line: the prices at which an account is liquidated, and how sure that is."""
     def side(price: float | None, move: float | None, none: str) -> str:
-        return none if price is None or move is None else f"{price:,.2f} ({100.0 * move:+.2f} %)"
+        return none if price is None or move is None else f"{price:,.2f} {answer.unit} ({100.0 * move:+.2f} %)"
 
     down = side(answer.down, answer.move_down, f"none down to {100.0 * answer.lowest:+.0f} %")
     up = side(answer.up, answer.move_up, f"none up to {100.0 * answer.highest:+.0f} %")
     sure = "certified" if answer.certified else "not certified"
-    return f"{answer.name} {answer.price:,.2f}: down {down}, up {up} [{answer.smile.replace('_', ' ')}, {sure}]"
+    smile = answer.smile.replace("_", " ")
+    return f"{answer.name} {answer.price:,.2f} {answer.unit}: down {down}, up {up} [{smile}, {sure}]"
 
 
 def _typical_account(engine: mc.Engine) -> tuple[mc.Account, str]:

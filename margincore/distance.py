@@ -51,7 +51,9 @@ class LiquidationPrice:
     name : str
         Underlying or future whose price this is.
     price : float
-        Its price now: spot of an underlying in base currency, mark of a future.
+        Its price now: spot of an underlying, mark of a future.
+    unit : str
+        Of the prices: the base currency for an underlying, "quote" for a future.
     down, up : float or None
         The first price below and above at which equity no longer exceeds maintenance, with the tier valid there.  Both
         are `price` for an account that is in liquidation now.
@@ -72,6 +74,7 @@ class LiquidationPrice:
 
     name: str
     price: float
+    unit: str
     down: float | None
     up: float | None
     move_down: float | None
@@ -97,17 +100,20 @@ class LiquidationPrice:
 
     def __str__(self) -> str:
         def side(word: str, price: float | None, move: float | None) -> str:
-            return f"{word} none" if price is None or move is None else f"{word} {price:,.2f} ({100.0 * move:+.2f} %)"
+            if price is None or move is None:
+                return f"{word} none"
+            return f"{word} {price:,.2f} {self.unit} ({100.0 * move:+.2f} %)"
 
         moved = "all underlyings moving together" if self.together else "the others unmoved"
         proof = "certified" if self.certified else "not certified"
         return (f"{self.name} {side('down', self.down, self.move_down)}, {side('up', self.up, self.move_up)}, now "
-                f"{self.price:,.2f}; {moved}, {self.smile.replace('_', ' ')}, {proof} over "
+                f"{self.price:,.2f} {self.unit}; {moved}, {self.smile.replace('_', ' ')}, {proof} over "
                 f"{100.0 * self.lowest:+.0f} % to {100.0 * self.highest:+.0f} %")
 
 
 def liquidation_prices(plan: MarginPlan, columns: MarketColumns, holding: Holding, underlying: int, *,
-                       together: bool = False, smile: str = SMILES[0], name: str, price: float) -> LiquidationPrice:
+                       together: bool = False, smile: str = SMILES[0], name: str, price: float,
+                       unit: str) -> LiquidationPrice:
     """Search both directions for the move at which a row of a book meets its maintenance margin.
 
     Parameters
@@ -144,8 +150,8 @@ def liquidation_prices(plan: MarginPlan, columns: MarketColumns, holding: Holdin
         return price * (1.0 + move), float(search.maintenance[np.searchsorted(search.x, move)])
 
     (down_price, down_maintenance), (up_price, up_maintenance) = at(down), at(up)
-    return LiquidationPrice(name, price, down_price, up_price, down, up, down_maintenance, up_maintenance, together,
-                            smile, certified)
+    return LiquidationPrice(name, price, unit, down_price, up_price, down, up, down_maintenance, up_maintenance,
+                            together, smile, certified)
 
 
 def _is_convex(plan: MarginPlan, copies: Copies | None, moving: npt.NDArray[np.bool_]) -> bool:
