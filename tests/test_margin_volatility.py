@@ -401,6 +401,36 @@ def test_a_step_that_overflows_one_underlying_changes_none():
     assert json.dumps(state.save()) == before
 
 
+@pytest.mark.parametrize(("where", "value"), [
+    (("arrays",), None), (("arrays", "_variance"), [0.1, -0.1]), (("arrays", "_variance"), [0.1, math.nan]),
+    (("arrays", "_age"), [0.0]), (("arrays", "_age"), [0.0, math.inf]), (("arrays", "_implied"), [0.5, -0.5]),
+    (("arrays", "_implied"), ["a", "b"]), (("arrays", "_regime"), [0.0, 2.0]), (("sums", "_floor_sum"), None),
+    (("sums", "_floor_sum", "place"), 10**6), (("sums", "_stress_sum", "block"), [[0.1] * 4]),
+    (("sums", "_stress_sum", "sum"), [-1.0] * 4), (("sums", "_stress_sum", "sum"), [1.0] * 3),
+    (("stages", "charged"), [0.5]), (("stages", "charged"), [0.5, -0.5]), (("volatility",), 3),
+    (("volatility", 0), {"p": 1})])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_state_that_was_not_saved_so_is_not_loaded(where, value, missing):
+    state = EVERYTHING.start(np.stack([returns(60, 19), returns(60, 20)], axis=1))
+    saved = json.loads(json.dumps(state.save()))
+    assert json.dumps(MarginVolatilityState.load(EVERYTHING, saved).save()) == json.dumps(saved)
+    inside = saved
+    for name in where[:-1]:
+        inside = inside[name]
+    if missing:
+        del inside[where[-1]]
+    else:
+        inside[where[-1]] = value
+    with pytest.raises(MarginError):
+        MarginVolatilityState.load(EVERYTHING, saved)
+
+
+@pytest.mark.parametrize("days", [5e-324, 1e-9, 1e6, 1e300])
+def test_any_time_between_bars_leaves_a_number(days):
+    state = EVERYTHING.start(returns(60, 23))
+    assert np.isfinite(state.step(0.01, 0.5, elapsed_days=days)).all() and (state.sigma_annual() > 0.0).all()
+
+
 def test_parameters_are_frozen_data():
     with pytest.raises(dataclasses.FrozenInstanceError):
         EVERYTHING.floor_annual = 1.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from margincore.errors import NotFiniteError, RangeError
+from margincore.errors import MarginError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels import realised as kernel
 from margincore.kernels.variance import VarianceState
 from margincore.units import Floats, floats, number
@@ -162,18 +162,37 @@ class MarginVolatilityState:
 
     @classmethod
     def load(cls, model: MarginVolatility, saved: dict[str, Any]) -> MarginVolatilityState:
-        """The state that `save` wrote, under the same parameters."""
-        state = cls(model, [VarianceState.load(item) for item in saved["volatility"]])
-        for name in _ARRAYS:
-            array = np.array(saved["arrays"][name], getattr(state, name).dtype)
-            if array.shape != (len(state),):
-                raise RangeError(f"saved state must hold {len(state)} values of {name}, had shape {array.shape}")
-            setattr(state, name, array)
-        for name in _SUMS:
-            if getattr(state, name) is not None:
-                setattr(state, name, SlidingSum.load(saved["sums"][name]))
-        state.stages = {name: floats(name, saved["stages"][name], length=len(state), finite=False) for name in STAGES}
+        """The state that `save` wrote, under the same parameters; ShapeError or RangeError if it is none of these."""
+        try:
+            state = cls(model, [VarianceState.load(item) for item in saved["volatility"]])
+            for name in _ARRAYS:
+                setattr(state, name, state._checked(name, saved["arrays"][name]))
+            for name in _SUMS:
+                own = getattr(state, name)
+                if own is not None:
+                    setattr(state, name, SlidingSum.load(saved["sums"][name], like=own))
+            stages = {name: floats(name, saved["stages"][name], length=len(state), finite=False) for name in STAGES}
+        except (KeyError, TypeError, ValueError) as problem:
+            if isinstance(problem, MarginError):
+                raise
+            raise ShapeError(f"saved must be the dictionary of MarginVolatilityState.save: {problem!r}") from None
+        for name, array in stages.items():
+            if (array < 0.0).any():
+                raise RangeError(f"{name} must be at least 0 or NaN, was {float(array.min())!r}")
+        state.stages = stages
         return state
+
+    def _checked(self, name: str, saved: Any) -> npt.NDArray[Any]:
+        if name in ("_implied_seen", "_regime"):
+            array = np.array(saved)
+            if array.dtype != np.bool_ or array.shape != (len(self),):
+                raise ShapeError(f"{name} must be {len(self)} booleans, had dtype {array.dtype}, shape {array.shape}")
+            return array
+        unknown = name in ("_implied", "_long_run")  # NaN until the first of them
+        numbers = floats(name, saved, length=len(self), finite=not unknown).copy()
+        if not ((numbers >= 0.0) | np.isnan(numbers)).all():
+            raise RangeError(f"{name} must be at least 0, was {float(np.nanmin(numbers))!r}")
+        return numbers
 
     def _observe(self, row: Floats, given: Floats, days: float) -> None:
         there, known = ~np.isnan(row), ~np.isnan(given)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from margincore.errors import RangeError, ShapeError
 from margincore.units import Floats, floats, integer
 
 
@@ -47,11 +48,18 @@ class SlidingSum:
                 "place": self._place}
 
     @classmethod
-    def load(cls, saved: dict[str, Any]) -> SlidingSum:
-        """The state that `save` wrote."""
-        block = floats("block", saved["block"], ndim=2)
-        result = cls(*block.shape)
-        result._block, result._ends = block, floats("ends", saved["ends"], ndim=2, length=len(block) + 1)
-        result._sum = floats("sum", saved["sum"], length=block.shape[1])
-        result._place = integer("place", saved["place"], least=0, most=len(block))
+    def load(cls, saved: dict[str, Any], *, like: SlidingSum) -> SlidingSum:
+        """The state that `save` wrote of a sum as long and wide as `like`."""
+        length, streams = like._block.shape
+        result = cls(length, streams)
+        for name, rows in (("block", length), ("ends", length + 1)):
+            array = floats(name, saved[name], ndim=2, length=rows)
+            if array.shape[1] != streams:
+                raise ShapeError(f"{name} must have {streams} columns, had {array.shape[1]}")
+            setattr(result, f"_{name}", array.copy())
+        result._sum = floats("sum", saved["sum"], length=streams).copy()
+        for name in ("_block", "_ends", "_sum"):
+            if (getattr(result, name) < 0.0).any():
+                raise RangeError(f"{name[1:]} must be at least 0, was {float(getattr(result, name).min())!r}")
+        result._place = integer("place", saved["place"], least=0, most=length)
         return result
