@@ -6,7 +6,7 @@ x = |ln(F / K)| and v = sigma sqrt(T) alone.  The general path takes a fixed num
 
 cimport numpy as cnp
 from libc.math cimport NAN, fma, sqrt
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
@@ -135,12 +135,10 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
     return v
 
 
-# Most normal deviation, and most |ln(F / K)|, of the fit in `seeds_loop`.
-cdef double NORMAL_MOST = 2.04
+# Most normal deviation, and most |ln(F / K)|, where the fit of `seeds_loop` serves: beyond v = 2.6 it soon does not.
+cdef double NORMAL_MOST = 1.7
 cdef double DISTANCE_MOST = 1.25
-# Most that a step may leave: (2^-54)^2.
-cdef double LEFT_MOST = 3.0814879110195774e-33
-# Prices between these bounds leave room for the products of `steps_loop`.
+# Prices between these bounds leave room for the products of `step_loop`.
 cdef double PRICE_LEAST = 1e-150
 cdef double PRICE_MOST = 1e150
 
@@ -160,12 +158,6 @@ cdef struct block_t:
     double x[BLOCK]                      # |ln(F / K)|
     double v[BLOCK]                      # total deviation
     double least[BLOCK]                  # min(F, K)
-    double left[BLOCK]                   # square of the relative error that the step may have left
-    double again_least[BLOCK]            # the same columns of the options that take another step
-    double again_excess[BLOCK]
-    double again_x[BLOCK]
-    double again_v[BLOCK]
-    int32_t again[BLOCK]                 # their places
 
 
 # The intrinsic value and what its rounding lost: the difference of two prices is exact as a sum of two doubles.
@@ -301,13 +293,12 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
         v[i] = s * p
 
 
-# A step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
-# the value over the first: one takes 2.2e-5 to the last bits, but to 1e-11 in the wings, where they are large.  The next
-# term of the series, of the size n (n^2 (g2^2 + |g3|))^(3/2), tells which.
-cdef void steps_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, out_t left, Py_ssize_t n) noexcept nogil:
+# One step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
+# the value over the first, takes 2.2e-5 to the last bits.
+cdef void step_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef double v, one, h, t, a, high, low, density, minus, plus, difference, ratio, beyond, least, value, gap, total
-    cdef double shared, w, newton, f1, s2, s3, g2, g3, square, bend
+    cdef double shared, w, newton, f1, s2, s3, g2, g3
     for i in range(n):
         v = deviation[i]
         one = 1.0 / v
@@ -333,26 +324,6 @@ cdef void steps_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, 
         g2 = s2 - f1
         g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
         deviation[i] = v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
-        square = newton * newton
-        bend = square * (g2 * g2 + (g3 if g3 > 0.0 else -g3))
-        left[i] = square * (bend * bend * bend) * (one * one)
-
-
-# Another step for the options that need it, packed together.
-cdef void second_steps(block_t* b, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, at, more = 0
-    for i in range(n):
-        b.again[more] = <int32_t>i
-        more += b.left[i] > LEFT_MOST
-    for at in range(more):
-        i = b.again[at]
-        b.again_least[at] = b.least[i]
-        b.again_excess[at] = b.excess[i]
-        b.again_x[at] = b.x[i]
-        b.again_v[at] = b.v[i]
-    steps_loop(b.again_least, b.again_excess, b.again_x, b.again_v, b.left, more)
-    for at in range(more):
-        b.v[b.again[at]] = b.again_v[at]
 
 
 cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
@@ -377,8 +348,7 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
     seeds_loop(forward, strike, b.excess, b.normal, b.x, b.v, n)
     for i in range(n):
         b.least[i] = forward[i] if forward[i] < strike[i] else strike[i]
-    steps_loop(b.least, b.excess, b.x, b.v, b.left, n)
-    second_steps(b, n)
+    step_loop(b.least, b.excess, b.x, b.v, n)
     finish_loop(years, b.v, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]

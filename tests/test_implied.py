@@ -67,6 +67,20 @@ def test_round_trip(inverse):
     np.testing.assert_allclose(again, premium, rtol=2e-12)
 
 
+def test_the_fit_of_the_seed_serves_no_option_beyond_it():
+    rng = np.random.default_rng(12)
+    size = 400_000
+    x, deviation = rng.uniform(-1.3, 1.3, size), rng.uniform(1.0, 4.0, size)
+    strike, years = np.full(size, 100.0), np.ones(size)
+    forward = strike * np.exp(x)
+    call = forward < strike
+    premium = mc.black76(forward, strike, years, deviation, call)
+    found = mc.implied_volatility(premium, forward, strike, years, call).sigma
+    density = np.exp(-0.5 * (np.abs(x) / deviation - 0.5 * deviation) ** 2) / math.sqrt(2.0 * math.pi)
+    conditioning = premium / (deviation * np.minimum(forward, strike) * density)
+    assert (np.abs(found / deviation - 1.0) <= 8.0 * 2.0**-52 * (1.0 + conditioning)).all()
+
+
 def test_discounted_premiums():
     sigma = np.array([0.2, 0.9, 1.4])
     premium = mc.black76(100.0, 120.0, 2.0, sigma, "call", rate=0.1)
