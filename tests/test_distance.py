@@ -369,6 +369,7 @@ def test_answer_speaks():
     answer = account(scenario_model(), *BOOKS["strangle"]).liquidation_price("BTC-120000-C")
     assert answer.name == "BTC"
     assert answer.price == 100_000.0 and answer.unit == "USD"
+    assert account(scenario_model(), *BOOKS["strangle"]).liquidation_price("BTC-PERP").unit == "quote"
     assert "now 100,000.00 USD" in str(answer) and f"down {answer.down:,.2f} USD (" in str(answer)
     assert "sticky strike, certified over -99 % to +500 %" in str(answer)
     assert answer.down < 100_000.0 < answer.up

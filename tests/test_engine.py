@@ -637,3 +637,33 @@ def test_margin_is_homogeneous_and_sub_additive(sequence, factor):
     whole, first, second = (made.margin(p).maintenance for p in (a + b, a, b))
     assert whole <= (first + second) * (1.0 + 1e-12) + 1e-9
     assert made.margin((a + b).scaled(factor)).maintenance == pytest.approx(factor * whole, rel=1e-12, abs=1e-9)
+
+
+@pytest.mark.parametrize("linear", [2.0, -2.0])
+def test_two_settlement_assets_and_no_third(linear):
+    pair = mc.Contracts([mc.Perpetual("LINEAR", underlying="BTC", settle="USDC"),
+                         mc.Perpetual("INVERSE", underlying="BTC", settle="BTC", inverse=True)])
+    made = mc.Engine(pair, mc.TieredMargin({symbol: [(0.0, 0.01, 50.0)] for symbol in ("LINEAR", "INVERSE")}))
+    assert len(pair.assets) == 2
+
+    def at(price):
+        return mc.MarketState(now_ns=int(price), spot={"BTC": price, "USDC": 1.0},
+                              mark={"LINEAR": price, "INVERSE": price})
+
+    made.update(at(100.0))
+    alice = made.open_with("alice", mc.Portfolio({"LINEAR": linear, "INVERSE": 300.0}, {"USDC": 1.0, "BTC": 0.01}))
+    made.update(at(110.0))
+    # 10 a contract in dollars; 300 (1 / 100 - 1 / 110) in coin at 110 are 30; one per cent of 2 x 110 and of 300
+    equity, maintenance = 1.0 + 10.0 * linear + 0.01 * 110.0 + 30.0, 2.2 + 3.0
+    def swept():
+        status = np.empty(1, np.uint8)
+        made.book.breached_range(alice.row, alice.row + 1, status)
+        return bool(status[0] == mc.Status.LIQUIDATION)
+
+    now = alice.margin()
+    assert now.equity == pytest.approx(equity, rel=1e-14)
+    assert now.maintenance == pytest.approx(maintenance, rel=1e-14)
+    assert alice.status is mc.Status.HEALTHY and made.breached() == [] and not swept()
+    made.update(dataclasses.replace(at(60.0), now_ns=111))  # the coin loses 120, more than the short earns
+    assert alice.margin().equity == pytest.approx(1.0 - 40.0 * linear + 0.6 - 120.0, rel=1e-14)
+    assert alice.status is mc.Status.LIQUIDATION and made.breached() == [alice] and swept()

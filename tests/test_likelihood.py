@@ -186,3 +186,14 @@ def test_several_lags_are_searched_from_every_start():
     """The likelihood of this series has two maxima; the best of the starting points leads to the lower, 3165.94."""
     drawn = vol.Garch(omega=2e-5, alpha=(0.02, 0.12), beta=(0.05, 0.75)).simulate(1200, np.random.default_rng(30))
     assert vol.Garch.fit(drawn.returns[0], p=2, q=2).log_likelihood > 3166.13
+
+
+def test_a_later_start_may_lead_to_the_higher_maximum():
+    """Found from none of the three best starting points, which end at 2827.96."""
+    random, returns, variance = np.random.default_rng(57), np.zeros(700), np.full(700, 1e-4)
+    shocks = random.standard_t(6, size=700) / math.sqrt(1.5)
+    for t in range(2, 700):
+        variance[t] = (2e-6 + 0.04 * returns[t - 1] ** 2 + 0.14 * returns[t - 2] ** 2 + 0.1 * variance[t - 1]
+                       + 0.68 * variance[t - 2])
+        returns[t] = math.sqrt(variance[t]) * shocks[t]
+    assert vol.Garch.fit(returns, p=2, q=2).log_likelihood > 2829.75
