@@ -92,8 +92,11 @@ def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: Sce
     if any(plan.surface):
         sigma = np.array(np.broadcast_to(sigma, (len(contracts), nodes)))
     for underlying in np.flatnonzero(plan.moving):
-        moves, rows = plan.surface[underlying], _option_rows(contracts, int(underlying), only)
-        if moves is not None and rows.size:
+        moves = plan.surface[underlying]
+        if moves is None:
+            continue
+        rows = _option_rows(contracts, int(underlying), only)
+        if rows.size:
             shift = np.zeros(nodes) if plan.smile == SMILES[0] else plan.log_growth[underlying, :nodes].copy()
             factor = np.empty((rows.size, nodes))
             scenario.surface_factors(contracts.strike[rows], columns.forward[rows], columns.years[rows], shift,

@@ -5,13 +5,15 @@ x = |ln(F / K)| and v = sigma sqrt(T) alone.  The general path takes a fixed num
 """
 
 cimport numpy as cnp
-from libc.math cimport NAN, fma, sqrt
+from libc.math cimport NAN, fabs, fma, sqrt
 from libc.stdint cimport uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
-    vm_black_shape, vm_exp, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_normal_quantile,
+    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_mills,
+    vm_mills_pair_by, vm_normal_quantile, vm_split,
 )
+from margincore.kernels.mills cimport BLOCK, distances, in_t, mills_pairs, mills_t, out_t
 from margincore.kernels.types cimport (
     MC_VOL_ABOVE_MAXIMUM, MC_VOL_AT_INTRINSIC, MC_VOL_BELOW_INTRINSIC, MC_VOL_EXPIRED, MC_VOL_NOT_FINITE, MC_VOL_OK,
     MC_VOL_OUT_OF_RANGE, MC_VOL_TOO_SMALL,
@@ -21,20 +23,9 @@ cnp.import_array()
 
 cdef extern from *:
     """
-    typedef double *restrict mc_out;
-    typedef const double *restrict mc_in;
     typedef uint8_t *restrict mc_code;
     """
-    ctypedef double* out_t "mc_out"
-    ctypedef const double* in_t "mc_in"
     ctypedef uint8_t* code_t "mc_code"
-
-cdef extern from "vmath.h" nogil:
-    const double VM_NEAR
-    double vm_split(double x, double* exponent)
-    double vm_log_ratio_by(int fused, double a, double b)
-    double vm_exp_normal_by(int fused, double x, double low)
-    double vm_mills_pair_by(int fused, double h, double t, double* minus, double* plus)
 
 cdef enum:
     STEPS = 3                           # Householder steps of the general path
@@ -110,7 +101,7 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
         difference = vm_mills_pair_by(0, h, t, &minus, &plus)
         a = h - t
         square = a * a
-        density = 0.3989422804014327 * vm_exp_normal_by(0, -0.5 * square, -0.5 * fma(a, a, -square))
+        density = 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * square, -0.5 * fma(a, a, -square))
         if a < 0.0 and t >= VM_NEAR:
             rest = density * (minus + plus)
             ratio = 1.0 - rest
@@ -143,10 +134,6 @@ cdef double PRICE_LEAST = 1e-150
 cdef double PRICE_MOST = 1e150
 
 
-cdef enum:
-    BLOCK = 256                          # options whose intermediate results stay in the first-level cache
-
-
 cdef struct block_t:
     double sign[BLOCK]
     double intrinsic[BLOCK]              # of the option quoted, at least 0
@@ -158,6 +145,10 @@ cdef struct block_t:
     double x[BLOCK]                      # |ln(F / K)|
     double v[BLOCK]                      # total deviation
     double least[BLOCK]                  # min(F, K)
+    double h[BLOCK]
+    double t[BLOCK]
+    double density[BLOCK]
+    mills_t mills
 
 
 # The intrinsic value and what its rounding lost: the difference of two prices is exact as a sum of two doubles.
@@ -225,17 +216,13 @@ cdef inline double seed_log_series(double f) noexcept nogil:
 
 # Seed: Bachelier's formula inverted for the same value, then a fit of v over its deviation in the squares of both
 # coordinates, 2.2e-5 relative on |ln(F / K)| <= 1.25 and v <= 2.6 (weighted least squares driven to equal errors).
-cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t distance, out_t v,
-                     Py_ssize_t n) noexcept nogil:
+cdef void bachelier_loop(in_t forward, in_t strike, in_t excess, out_t normal, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double f, k, y, u, exponent, log_one, p, q, s, z, w, x, gap
+    cdef double f, k, y, u, exponent, log_one, p, q, s
     for i in range(n):
         f = forward[i]
         k = strike[i]
-        x = vm_log_ratio_by(0, f, k)
-        x = -x if x < 0.0 else x
-        gap = f - k
-        y = (-gap if gap < 0.0 else gap) / excess[i]
+        y = fabs(f - k) / excess[i]
         y = 1e-6 if y < 1e-6 else y                  # at the money the limit, to 5e-7
         u = vm_split(1.0 + y, &exponent) - 1.0
         log_one = exponent * 0.6931471805599453 + u * seed_log_series(u)
@@ -252,8 +239,16 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
         q = q * log_one + 0.24998956343371026
         q = q * log_one + 1.0
         s = y * excess[i] * q / (log_one * p * (0.5 * f + 0.5 * k))
+        normal[i] = s if log_one <= 80.0 else 1e300
+
+
+cdef void seeds_loop(in_t normal, in_t distance, out_t v, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double p, q, s, z, w
+    for i in range(n):
+        s = normal[i]
         z = s * s
-        w = x * x
+        w = distance[i] * distance[i]
         p = 2.026514026043353e-05
         q = 0.00012619240569225696
         q = q * w - 0.00019057387894377516
@@ -288,42 +283,69 @@ cdef void seeds_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t
         q = q * w + 0.08316650147297291
         q = q * w + 1.0000200905708119
         p = p * z + q
-        normal[i] = s if log_one <= 80.0 else 1e300
-        distance[i] = x
         v[i] = s * p
 
 
 # One step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
 # the value over the first, takes 2.2e-5 to the last bits.
-cdef void step_loop(in_t smaller, in_t excess, in_t distance, out_t deviation, Py_ssize_t n) noexcept nogil:
+cdef inline double density_of(double h, double t) noexcept nogil:
+    cdef double a = h - t
+    cdef double high = (a + SQUARE_SHIFT) - SQUARE_SHIFT       # its square is exact
+    cdef double low = (a - high) * (a + high)
+    return 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * (high * high), -0.5 * low)
+
+
+cdef inline double stepped(double v, double h, double t, double density, double both, double difference, double least,
+                           double excess) noexcept nogil:
+    cdef double one = 1.0 / v
+    cdef double a = h - t
+    cdef double beyond = a if t >= VM_NEAR else 1.0
+    cdef double ratio = 1.0 - density * both if beyond < 0.0 else density * difference
+    cdef double value = ratio * least
+    cdef double gap = value - excess
+    cdef double total = value + excess
+    cdef double shared = 1.0 / (total * density)
+    cdef double w = gap * density * shared
+    cdef double newton = -2.0 * w * (1.0 + w * w * (0.3333333333333333 + 0.2 * (w * w))) * ratio * (total * shared)
+    cdef double f1 = density * least * (2.0 * density * shared) * (1.0 - w * (1.0 - w))   # density over ratio
+    cdef double s2 = a * (h + t) * one
+    cdef double s3 = s2 * s2 - (3.0 * h * h + t * t) * (one * one)
+    cdef double g2 = s2 - f1
+    cdef double g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
+    return v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
+
+
+# One option at once has no others to overlap with: its stages stay in registers.
+cdef double step_one(double least, double excess, double x, double v) noexcept nogil:
+    cdef double h = x * (1.0 / v), t = 0.5 * v, minus, plus
+    cdef double difference = vm_mills_pair_by(0, h, t, &minus, &plus)
+    return stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess)
+
+
+cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double v, one, h, t, a, high, low, density, minus, plus, difference, ratio, beyond, least, value, gap, total
-    cdef double shared, w, newton, f1, s2, s3, g2, g3
     for i in range(n):
-        v = deviation[i]
-        one = 1.0 / v
-        h = distance[i] * one
-        t = 0.5 * v
-        difference = vm_mills_pair_by(0, h, t, &minus, &plus)
-        a = h - t
-        high = (a + SQUARE_SHIFT) - SQUARE_SHIFT       # its square is exact
-        low = (a - high) * (a + high)
-        density = 0.3989422804014327 * vm_exp_normal_by(0, -0.5 * (high * high), -0.5 * low)
-        beyond = a if t >= VM_NEAR else 1.0
-        ratio = 1.0 - density * (minus + plus) if beyond < 0.0 else density * difference
-        least = smaller[i]
-        value = ratio * least
-        gap = value - excess[i]
-        total = value + excess[i]
-        shared = 1.0 / (total * density)
-        w = gap * density * shared
-        newton = -2.0 * w * (1.0 + w * w * (0.3333333333333333 + 0.2 * (w * w))) * ratio * (total * shared)
-        f1 = density * least * (2.0 * density * shared) * (1.0 - w * (1.0 - w))   # density over ratio
-        s2 = a * (h + t) * one
-        s3 = s2 * s2 - (3.0 * h * h + t * t) * (one * one)
-        g2 = s2 - f1
-        g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
-        deviation[i] = v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
+        h[i] = x[i] * (1.0 / v[i])
+        t[i] = 0.5 * v[i]
+        density[i] = density_of(h[i], t[i])
+
+
+cdef void stepped_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t difference, in_t least, in_t excess,
+                       out_t v, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = stepped(v[i], h[i], t[i], density[i], minus[i] + plus[i], difference[i], least[i], excess[i])
+
+
+cdef void step_block(block_t* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if n < 4:
+        for i in range(n):
+            b.v[i] = step_one(b.least[i], b.excess[i], b.x[i], b.v[i])
+        return
+    shape_loop(b.x, b.v, b.h, b.t, b.density, n)
+    mills_pairs(0, b.h, b.t, &b.mills, n)
+    stepped_loop(b.h, b.t, b.density, b.mills.minus, b.mills.plus, b.mills.difference, b.least, b.excess, b.v, n)
 
 
 cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
@@ -345,10 +367,12 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
     else:
         excess_loop(premium, forward, strike, b.sign, b.intrinsic, b.lost, b.excess, b.room, n)
     codes_loop(premium, forward, strike, years, b.sign, b.excess, b.room, b.code, n)
-    seeds_loop(forward, strike, b.excess, b.normal, b.x, b.v, n)
+    distances(0, forward, strike, b.x, n)
+    bachelier_loop(forward, strike, b.excess, b.normal, n)
+    seeds_loop(b.normal, b.x, b.v, n)
     for i in range(n):
         b.least[i] = forward[i] if forward[i] < strike[i] else strike[i]
-    step_loop(b.least, b.excess, b.x, b.v, n)
+    step_block(b, n)
     finish_loop(years, b.v, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]

@@ -46,19 +46,21 @@ VM_INLINE double vm_power_of_two(double shifted)
     return vm_real((int64_t)((uint64_t)(vm_bits(shifted) + 1023) << 52));
 }
 
-/* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r. */
+/* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r; even and odd terms apart halve the latency. */
 VM_INLINE double vm_exp_tail_by(int fused, double r)
 {
-    double q = 2.5000026600253846e-08;
-    q = VM_SUM(fused, q, r, 2.7630307441178945e-07);
-    q = VM_SUM(fused, q, r, 2.7557586785702914e-06);
-    q = VM_SUM(fused, q, r, 2.480149294607616e-05);
-    q = VM_SUM(fused, q, r, 1.9841269505784195e-04);
-    q = VM_SUM(fused, q, r, 1.3888888943763638e-03);
-    q = VM_SUM(fused, q, r, 8.33333333349498e-03);
-    q = VM_SUM(fused, q, r, 4.166666666652971e-02);
-    q = VM_SUM(fused, q, r, 1.666666666666641e-01);
-    return VM_SUM(fused, q, r, 5.000000000000011e-01);
+    double z = r * r;
+    double odd = 2.5000026600253846e-08;
+    double even = 2.7630307441178945e-07;
+    odd = VM_SUM(fused, odd, z, 2.7557586785702914e-06);
+    even = VM_SUM(fused, even, z, 2.480149294607616e-05);
+    odd = VM_SUM(fused, odd, z, 1.9841269505784195e-04);
+    even = VM_SUM(fused, even, z, 1.3888888943763638e-03);
+    odd = VM_SUM(fused, odd, z, 8.33333333349498e-03);
+    even = VM_SUM(fused, even, z, 4.166666666652971e-02);
+    odd = VM_SUM(fused, odd, z, 1.666666666666641e-01);
+    even = VM_SUM(fused, even, z, 5.000000000000011e-01);
+    return VM_SUM(fused, odd, r, even);
 }
 
 /* e^r on |r| <= ln(2)/2: what rounding 1 + r loses goes into the small sum. */
@@ -83,21 +85,31 @@ VM_INLINE double vm_exp_sum(double x, double low)
 
 VM_INLINE double vm_exp(double x) { return vm_exp_sum(x, 0.0); }
 
-/* exp(x + low), exactly 0 below x = -707 and infinite above 709: one factor, no subnormal ever (they cost
- * a hundred cycles each), for the hot loops. */
-VM_INLINE double vm_exp_normal_by(int fused, double x, double low)
+/* exp(c + low) for c in [-707, 709]: one factor of 2^k. */
+VM_INLINE double vm_exp_scaled_by(int fused, double c, double low)
 {
-    double top = x > 709.0 ? 709.0 : x;
-    double c = top < -707.0 ? -707.0 : top;
     double shifted = VM_SUM(fused, c, VM_LOG2E, VM_SHIFT);
     double k = shifted - VM_SHIFT;
     double r = VM_SUM(fused, -k, VM_LN2_LO, VM_SUM(fused, -k, VM_LN2_HI, c)) + low;
-    double p = vm_exp_core_by(fused, r) * vm_power_of_two(shifted);
+    return vm_exp_core_by(fused, r) * vm_power_of_two(shifted);
+}
+
+/* exp(x + low), exactly 0 below x = -707 and infinite above 709: no subnormal ever (they cost a hundred cycles each),
+ * for the hot loops. */
+VM_INLINE double vm_exp_normal(double x, double low)
+{
+    double top = x > 709.0 ? 709.0 : x;
+    double p = vm_exp_scaled_by(1, top < -707.0 ? -707.0 : top, low);
     double floored = x < -707.0 ? 0.0 : p;
     return x > 709.0 ? HUGE_VAL : floored;
 }
 
-VM_INLINE double vm_exp_normal(double x, double low) { return vm_exp_normal_by(1, x, low); }
+/* The same for x <= 0, which needs one bound: half of the selects, two thirds of the time. */
+VM_INLINE double vm_exp_decay_by(int fused, double x, double low)
+{
+    double p = vm_exp_scaled_by(fused, x < -707.0 ? -707.0 : x, low);
+    return x < -707.0 ? 0.0 : p;
+}
 
 /* e^x - 1, accurate near zero. */
 VM_INLINE double vm_expm1(double x)
@@ -172,6 +184,18 @@ VM_INLINE double vm_log1p(double x)
     return x == 0.0 ? x : large;
 }
 
+/* ln(a / b) + k ln 2 for mantissas of vm_split, whose difference is exact. */
+VM_INLINE double vm_log_mantissas_by(int fused, double ma, double mb, double k)
+{
+    double up = ma > 1.4142135623730951 * mb ? 2.0 : 1.0;
+    double down = mb > 1.4142135623730951 * ma ? 2.0 : 1.0;
+    double f = ma * down, g = mb * up;
+    double s = (f - g) / (f + g);
+    double whole = k + (up - down);
+    double small = VM_SUM(fused, s, vm_log_series_by(fused, s * s), whole * VM_LN2_LO);
+    return VM_SUM(fused, whole, VM_LN2_HI, VM_SUM(fused, 2.0, s, small));
+}
+
 /* ln(a / b): the difference of the scaled mantissas is exact, so nothing is lost near a = b, where ln(a / b) as
  * written loses everything.  Zero, infinite, negative and NaN arguments give what the quotient gives. */
 VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
@@ -181,13 +205,7 @@ VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
     double ka, kb;
     double ma = vm_split(shift_a > 0.0 ? a * 18014398509481984.0 : a, &ka);
     double mb = vm_split(shift_b > 0.0 ? b * 18014398509481984.0 : b, &kb);
-    double up = ma > 1.4142135623730951 * mb ? 2.0 : 1.0;
-    double down = mb > 1.4142135623730951 * ma ? 2.0 : 1.0;
-    double k = (ka - kb) + (up - down) - (shift_a - shift_b);
-    double f = ma * down, g = mb * up;
-    double s = (f - g) / (f + g);
-    double small = VM_SUM(fused, s, vm_log_series_by(fused, s * s), k * VM_LN2_LO);
-    double y = VM_SUM(fused, k, VM_LN2_HI, VM_SUM(fused, 2.0, s, small));
+    double y = vm_log_mantissas_by(fused, ma, mb, (ka - kb) - (shift_a - shift_b));
     double difference = a - b;
     double least = a < b ? a : b, most = a < b ? b : a;
     double edge = difference * HUGE_VAL;
@@ -198,6 +216,21 @@ VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
 }
 
 VM_INLINE double vm_log_ratio(double a, double b) { return vm_log_ratio_by(1, a, b); }
+
+/* Negative unless x is positive, normal and finite; what `vm_log_ratio_usual_by` asks of both arguments.  Over many values
+ * the sign of the bits joined by "or" tells whether there is one that is not. */
+VM_INLINE int64_t vm_unusual(double x)
+{
+    uint64_t bits = (uint64_t)vm_bits(x);
+    return (int64_t)(bits | (bits - UINT64_C(0x0010000000000000)) | (UINT64_C(0x7FEFFFFFFFFFFFFF) - bits));
+}
+
+/* The bits of vm_log_ratio where neither argument is unusual, without the selects: half the time. */
+VM_INLINE double vm_log_ratio_usual_by(int fused, double a, double b)
+{
+    double ka, kb, ma = vm_split(a, &ka), mb = vm_split(b, &kb);
+    return vm_log_mantissas_by(fused, ma, mb, ka - kb);
+}
 
 /* x^y for x >= 0 (a negative x gives NaN, unlike C): exp of a logarithm in two parts. */
 VM_INLINE double vm_pow(double x, double y)
@@ -313,22 +346,30 @@ VM_INLINE double vm_mills(double a)
 /* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when t < VM_NEAR, else as M(|h - t|); and their
  * difference without cancellation.  For t < VM_NEAR all three come from the Taylor series about h, whose odd part is a
  * sum over derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps
- * full relative precision as t goes to zero.  */
-VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, double *plus)
+ * full relative precision as t goes to zero.
+ * vm_mills_places (the arguments u of the polynomials and the divisors i of their values, at h or |h - t| and at h + t),
+ * vm_mills_at, vm_mills_slope_at and vm_mills_join are its stages, for loops that run better apart: each chain is as
+ * long as two hundred instructions, and the processor overlaps no more. */
+VM_INLINE void vm_mills_places_by(int fused, double h, double t, double *up, double *ip, double *uq, double *iq)
 {
-    int near = t < VM_NEAR;
     double beyond = h + t;
-    double below = fabs(h - t);
-    double p = near ? h : below;
+    double p = t < VM_NEAR ? h : fabs(h - t);
     double p1 = p + VM_MILLS_C, p2 = p + VM_MILLS_D;
     double q1 = beyond + VM_MILLS_C, q2 = beyond + VM_MILLS_D;
     double rp = 1.0 / (p1 * p2), rq = 1.0 / (q1 * q2);
-    double up = VM_SUM(fused, -2.0 * VM_MILLS_C, rp * p2, 1.0);
-    double uq = VM_SUM(fused, -2.0 * VM_MILLS_C, rq * q2, 1.0);
-    double ip = rp * p1, iq = rq * q1;
-    double m0 = vm_mills_poly_by(fused, up) * ip;
-    double mq = vm_mills_poly_by(fused, uq) * iq;
-    double g = vm_mills_slope_poly_by(fused, up) * ip * ip;
+    *up = VM_SUM(fused, -2.0 * VM_MILLS_C, rp * p2, 1.0);
+    *uq = VM_SUM(fused, -2.0 * VM_MILLS_C, rq * q2, 1.0);
+    *ip = rp * p1;
+    *iq = rq * q1;
+}
+
+VM_INLINE double vm_mills_at_by(int fused, double u, double i) { return vm_mills_poly_by(fused, u) * i; }
+
+VM_INLINE double vm_mills_slope_at_by(int fused, double u, double i) { return vm_mills_slope_poly_by(fused, u) * i * i; }
+
+VM_INLINE double vm_mills_join_by(int fused, double h, double t, double m0, double mq, double g, double *minus,
+                                  double *plus)
+{
     /* Derivatives of M at h, signs as they are (m1 = -g); each term joins its sum as soon as it is known. */
     double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3,
            z7 = z4 * z3;
@@ -356,22 +397,26 @@ VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, 
     double e4 = VM_SUM(fused, m14, z7 * (1.0 / 87178291200.0), e3);
     double half = t * (g - (o1 + (o2 + o4)));
     double even = m0 + (e1 + (e2 + e4));
+    int near = t < VM_NEAR;
     *minus = near ? even + half : m0;
     *plus = near ? even - half : mq;
     return near ? 2.0 * half : m0 - mq;
 }
 
-VM_INLINE double vm_mills_pair(double h, double t, double *minus, double *plus)
+VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, double *plus)
 {
-    return vm_mills_pair_by(1, h, t, minus, plus);
+    double up, ip, uq, iq;
+    vm_mills_places_by(fused, h, t, &up, &ip, &uq, &iq);
+    double g = vm_mills_slope_at_by(fused, up, ip);
+    return vm_mills_join_by(fused, h, t, vm_mills_at_by(fused, up, ip), vm_mills_at_by(fused, uq, iq), g, minus, plus);
 }
 
 /* Black-76 value of the out-of-the-money option over the smaller of forward F and strike K, for x = |ln(F / K)| and
  * v = sigma sqrt(T): with h = x / v, t = v / 2 it is phi(h - t) (M(h - t) - M(h + t)), because
  * min(F, K) phi(h - t) = max(F, K) phi(h + t).  Beyond the forward's own side (h < t) the complement is taken.
  * 0 at v = 0 and where it falls below 1e-307; 1 at v = infinity; NaN for v < 0 or NaN.
- * vm_black_shape, vm_mills_pair and vm_black_weights are its three stages, for loops that run better apart; also the
- * density phi(h - t), the weight w1 = N(t - h), its complement c1 and w2 = phi(h - t) M(h + t).  The value is
+ * vm_black_shape, vm_mills_pair, vm_black_density and vm_black_weights are its stages, for loops that run better apart;
+ * besides the density phi(h - t) they give the weight w1 = N(t - h), its complement c1 and w2 = phi(h - t) M(h + t).  The value is
  * w1 - w2; with F < K, w1 is N(d1) and w2 F / K is N(d2); with F > K, w1 is N(-d2) and w2 K / F is N(-d1). */
 VM_INLINE double vm_black_shape(double x, double v, double *t)
 {
@@ -381,15 +426,18 @@ VM_INLINE double vm_black_shape(double x, double v, double *t)
     return quotient > 60.0 ? 60.0 : quotient;
 }
 
-VM_INLINE double vm_black_weights(double h, double t, double difference, double minus, double plus, double *density,
-                                  double *w1, double *c1, double *w2)
+VM_INLINE double vm_black_density(double h, double t)
 {
     double a = h - t, square = a * a;
-    double phi = VM_INV_SQRT_2PI * vm_exp_normal(-0.5 * square, -0.5 * MC_FMA(a, a, -square));
+    return VM_INV_SQRT_2PI * vm_exp_decay_by(1, -0.5 * square, -0.5 * MC_FMA(a, a, -square));
+}
+
+VM_INLINE double vm_black_weights(double h, double t, double phi, double difference, double minus, double plus,
+                                  double *w1, double *c1, double *w2)
+{
     double tail = phi * difference;
     double body = MC_FMA(-phi, minus + plus, 1.0);
-    double beyond = t >= VM_NEAR ? a : 1.0;      /* negative: take the complement; a comparison, not a flag, vectorises */
-    *density = phi;
+    double beyond = t >= VM_NEAR ? h - t : 1.0;  /* negative: take the complement; a comparison, not a flag, vectorises */
     *w1 = beyond < 0.0 ? MC_FMA(-phi, minus, 1.0) : phi * minus;
     *c1 = beyond < 0.0 ? phi * minus : MC_FMA(-phi, minus, 1.0);
     *w2 = phi * plus;
@@ -398,9 +446,9 @@ VM_INLINE double vm_black_weights(double h, double t, double difference, double 
 
 VM_INLINE double vm_otm_ratio(double x, double v)
 {
-    double t, h = vm_black_shape(x, v, &t), minus, plus, density, w1, c1, w2;
-    double difference = vm_mills_pair(h, t, &minus, &plus);
-    return vm_black_weights(h, t, difference, minus, plus, &density, &w1, &c1, &w2);
+    double t, h = vm_black_shape(x, v, &t), minus, plus, w1, c1, w2;
+    double difference = vm_mills_pair_by(1, h, t, &minus, &plus);
+    return vm_black_weights(h, t, vm_black_density(h, t), difference, minus, plus, &w1, &c1, &w2);
 }
 
 /* Black-76 value of one unit, undiscounted: the out-of-the-money side, which does not cancel, plus the intrinsic value.
@@ -436,8 +484,8 @@ VM_INLINE double vm_mills_grid(double u)
     return MC_FMA(odd, u, even);
 }
 
-/* Black-76 value of one node of a grid, undiscounted, from x = ln(F / K), v = sigma sqrt(T) > 0 and 1 / v, which the
- * nodes share; `put` is 1 or 0.  F phi(d1) = K phi(d2): one exponential serves both terms; N(d) = [d >= 0] - sign(d)
+/* Black-76 value of one node of a grid, undiscounted, from x = ln(F / K), v = sigma sqrt(T) >= 1e-300 and 1 / v, which
+ * the nodes share; `put` is 1 or 0.  F phi(d1) = K phi(d2): one exponential serves both terms; N(d) = [d >= 0] - sign(d)
  * phi(d) M(|d|) needs no branch; one quotient serves both Mills ratios.  Error within 2e-15 of the larger of F and K,
  * which is what differences of such values need; vm_otm_ratio keeps relative precision at several times the work. */
 VM_INLINE double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
@@ -446,16 +494,14 @@ VM_INLINE double vm_black_node(double forward, double strike, double x, double v
     double d1 = MC_FMA(0.5, v, middle), d2 = MC_FMA(-0.5, v, middle);
     double a1 = fabs(d1), a2 = fabs(d2);
     double b1 = a1 > 9.0 ? 9.0 : a1, b2 = a2 > 9.0 ? 9.0 : a2;
-    double b0 = a1 > 38.0 ? 38.0 : a1;
     double c1 = b1 + 5.5, c2 = b2 + 5.5;
     double both = -11.0 / (c1 * c2);
     double m1 = vm_mills_grid(MC_FMA(both, c2, 1.0));
     double m2 = vm_mills_grid(MC_FMA(both, c1, 1.0));
-    double common = forward * VM_INV_SQRT_2PI * vm_exp_normal(-0.5 * b0 * b0, 0.0);
+    double common = forward * VM_INV_SQRT_2PI * vm_exp_decay_by(1, -0.5 * a1 * a1, 0.0);
     double held = (d1 < 0.0 ? 0.0 : forward) - put * forward;
     double owed = (d2 < 0.0 ? 0.0 : strike) - put * strike;
-    double s1 = d1 < 0.0 ? -m1 : m1, s2 = d2 < 0.0 ? -m2 : m2;
-    double price = MC_FMA(common, s2 - s1, held - owed);
+    double price = MC_FMA(common, copysign(m2, d2) - copysign(m1, d1), held - owed);
     return price < 0.0 ? 0.0 : price;
 }
 

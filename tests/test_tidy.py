@@ -23,6 +23,7 @@ TEXTS = sorted(
 KERNEL_FLOORS = [
     {"types", "processor"},
     {"black", "ledger"},
+    {"mills"},
     {"formula"},
     {"variance", "likelihood", "realised", "surface", "arbitrage", "smile", "correlation", "copula", "implied"},
     {"scenario", "simulate", "optimise", "calibrate", "maximise"},
