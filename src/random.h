@@ -1,4 +1,4 @@
-/* random.h: Philox 4x32-7 over eight counters at once, the same words at every vector width; sines for normals.
+/* random.h: Philox 4x32-7 over many counters at once, the same words at every vector width; sines for normals.
  *
  * The counter is (index low, index high, draw, stream), the key the seed: a word depends on nothing else, so draws can
  * be made in any order, on any thread, in any split.  Reference: Salmon, Moraes, Dror and Shaw, "Parallel random
@@ -27,8 +27,7 @@ typedef __m512i philox_t;
 #define PHILOX_SPREAD(x) _mm512_set1_epi64((long long)(x))
 #define PHILOX_TIMES(a, b) _mm512_mul_epu32(a, b)
 #define PHILOX_HIGH(a) _mm512_srli_epi64(a, 32)
-#define PHILOX_UP(a) _mm512_slli_epi64(a, 32)
-#define PHILOX_SIGN(a) _mm512_slli_epi64(a, 63)
+#define PHILOX_LEFT(a, n) _mm512_slli_epi64(a, n)
 #define PHILOX_XOR(a, b) _mm512_xor_si512(a, b)
 #define PHILOX_OR(a, b) _mm512_or_si512(a, b)
 #define PHILOX_AND(a, b) _mm512_and_si512(a, b)
@@ -45,8 +44,7 @@ typedef __m256i philox_t;
 #define PHILOX_SPREAD(x) _mm256_set1_epi64x((long long)(x))
 #define PHILOX_TIMES(a, b) _mm256_mul_epu32(a, b)
 #define PHILOX_HIGH(a) _mm256_srli_epi64(a, 32)
-#define PHILOX_UP(a) _mm256_slli_epi64(a, 32)
-#define PHILOX_SIGN(a) _mm256_slli_epi64(a, 63)
+#define PHILOX_LEFT(a, n) _mm256_slli_epi64(a, n)
 #define PHILOX_XOR(a, b) _mm256_xor_si256(a, b)
 #define PHILOX_OR(a, b) _mm256_or_si256(a, b)
 #define PHILOX_AND(a, b) _mm256_and_si256(a, b)
@@ -63,8 +61,7 @@ typedef __m128i philox_t;
 #define PHILOX_SPREAD(x) _mm_set1_epi64x((long long)(x))
 #define PHILOX_TIMES(a, b) _mm_mul_epu32(a, b)
 #define PHILOX_HIGH(a) _mm_srli_epi64(a, 32)
-#define PHILOX_UP(a) _mm_slli_epi64(a, 32)
-#define PHILOX_SIGN(a) _mm_slli_epi64(a, 63)
+#define PHILOX_LEFT(a, n) _mm_slli_epi64(a, n)
 #define PHILOX_XOR(a, b) _mm_xor_si128(a, b)
 #define PHILOX_OR(a, b) _mm_or_si128(a, b)
 #define PHILOX_AND(a, b) _mm_and_si128(a, b)
@@ -80,8 +77,7 @@ typedef uint64_t philox_t;
 #define PHILOX_SPREAD(x) ((uint64_t)(x))
 #define PHILOX_TIMES(a, b) (((a) & 0xFFFFFFFFu) * ((b) & 0xFFFFFFFFu))
 #define PHILOX_HIGH(a) ((a) >> 32)
-#define PHILOX_UP(a) ((a) << 32)
-#define PHILOX_SIGN(a) ((a) << 63)
+#define PHILOX_LEFT(a, n) ((a) << (n))
 #define PHILOX_XOR(a, b) ((a) ^ (b))
 #define PHILOX_OR(a, b) ((a) | (b))
 #define PHILOX_AND(a, b) ((a) & (b))
@@ -97,67 +93,109 @@ static inline void philox_real(double *p, uint64_t a, double shift)
 
 #define PHILOX_ONE UINT64_C(0x3FF0000000000000)
 #define PHILOX_LOW UINT64_C(0xFFFFFFFF)
+#define PHILOX_HIGH_40 UINT64_C(0x000FFFFFFFFFF000)  /* of a fraction of 52 bits */
+#define PHILOX_HIGH_23 UINT64_C(0x000FFFFFE0000000)
 
-static inline void philox_rounds(philox_t *a, philox_t *b, philox_t *c, philox_t *d, uint64_t seed)
+/* Two vectors go side by side: the rounds of one are a chain, and the processor does not see the next one behind it. */
+#define PHILOX_SIDE 2
+#define PHILOX_STEP (PHILOX_SIDE * PHILOX_WIDTH)
+#if defined(__GNUC__) && !defined(__clang__)
+#define PHILOX_EACH _Pragma("GCC unroll 2") for (int side = 0; side < PHILOX_SIDE; side++)
+#else
+#define PHILOX_EACH for (int side = 0; side < PHILOX_SIDE; side++)
+#endif
+
+typedef struct {
+    philox_t a[PHILOX_SIDE], b[PHILOX_SIDE], c[PHILOX_SIDE], d[PHILOX_SIDE];
+} philox_state;
+
+/* The words of PHILOX_STEP counters, each in the low half of its lane. */
+VM_INLINE philox_state philox_rounds(const uint64_t *index, uint64_t seed, uint32_t stream, uint32_t draw)
 {
     const philox_t m0 = PHILOX_SPREAD(0xD2511F53u), m1 = PHILOX_SPREAD(0xCD9E8D57u);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    philox_state s;
+    PHILOX_EACH {
+        s.a[side] = PHILOX_LOAD(index + side * PHILOX_WIDTH);
+        s.b[side] = PHILOX_HIGH(s.a[side]);
+        s.c[side] = PHILOX_SPREAD(draw);
+        s.d[side] = PHILOX_SPREAD(stream);
+    }
     for (int round = 0; round < 7; round++) {
-        const philox_t first = PHILOX_TIMES(*a, m0), second = PHILOX_TIMES(*c, m1);
-        *a = PHILOX_XOR(PHILOX_XOR(PHILOX_HIGH(second), *b), PHILOX_SPREAD(k0));
-        *c = PHILOX_XOR(PHILOX_XOR(PHILOX_HIGH(first), *d), PHILOX_SPREAD(k1));
-        *b = second;
-        *d = first;
+        PHILOX_EACH {
+            const philox_t first = PHILOX_TIMES(s.a[side], m0), second = PHILOX_TIMES(s.c[side], m1);
+            s.a[side] = PHILOX_XOR(PHILOX_XOR(PHILOX_HIGH(second), s.b[side]), PHILOX_SPREAD(k0));
+            s.c[side] = PHILOX_XOR(PHILOX_XOR(PHILOX_HIGH(first), s.d[side]), PHILOX_SPREAD(k1));
+            s.b[side] = second;
+            s.d[side] = first;
+        }
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
+    return s;
 }
 
-/* The four words of n counters, n a multiple of eight, each in the low half of 64 bits of out[word * n + i]. */
+/* The four words of n counters, n a multiple of sixteen, each in the low half of 64 bits of out[word * n + i]. */
 static inline void philox_words(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
                                 uint64_t *out)
 {
     const philox_t low = PHILOX_SPREAD(PHILOX_LOW);
-    for (int i = 0; i < n; i += PHILOX_WIDTH) {
-        philox_t a = PHILOX_LOAD(index + i), b = PHILOX_HIGH(a), c = PHILOX_SPREAD(draw), d = PHILOX_SPREAD(stream);
-        philox_rounds(&a, &b, &c, &d, seed);
-        PHILOX_STORE(out + i, PHILOX_AND(a, low));
-        PHILOX_STORE(out + n + i, PHILOX_AND(b, low));
-        PHILOX_STORE(out + 2 * n + i, PHILOX_AND(c, low));
-        PHILOX_STORE(out + 3 * n + i, PHILOX_AND(d, low));
+    for (int i = 0; i < n; i += PHILOX_STEP) {
+        const philox_state s = philox_rounds(index + i, seed, stream, draw);
+        PHILOX_EACH {
+            uint64_t *at = out + i + side * PHILOX_WIDTH;
+            PHILOX_STORE(at, PHILOX_AND(s.a[side], low));
+            PHILOX_STORE(at + n, PHILOX_AND(s.b[side], low));
+            PHILOX_STORE(at + 2 * n, PHILOX_AND(s.c[side], low));
+            PHILOX_STORE(at + 3 * n, PHILOX_AND(s.d[side], low));
+        }
     }
 }
 
-/* For each of n counters u = +-(k + 1/2) 2^-52, k from words 0 (high) and 1, the sign from the last bit of word 3, and
- * v = (k + 1/2) 2^-52 - 1/2, k from words 2 and 3: what random_normal wants. */
-static inline void philox_pairs(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
-                                double *restrict u, double *restrict v)
+/* 1 + k 2^-52 of two words, k their first 52 bits. */
+VM_INLINE philox_t philox_one_and(philox_t high, philox_t low)
 {
-    const philox_t low = PHILOX_SPREAD(PHILOX_LOW), one = PHILOX_SPREAD(PHILOX_ONE);
-    for (int i = 0; i < n; i += PHILOX_WIDTH) {
-        philox_t a = PHILOX_LOAD(index + i), b = PHILOX_HIGH(a), c = PHILOX_SPREAD(draw), d = PHILOX_SPREAD(stream);
-        philox_rounds(&a, &b, &c, &d, seed);
-        /* 1 + k 2^-52 less (1 - 2^-53), or less (3/2 - 2^-53), is exact. */
-        PHILOX_SIGNED(u + i, PHILOX_OR(PHILOX_DOWN(PHILOX_OR(PHILOX_UP(a), PHILOX_AND(b, low)), 12), one),
-                      1.0 - 0x1p-53, PHILOX_SIGN(d));
-        PHILOX_REAL(v + i, PHILOX_OR(PHILOX_DOWN(PHILOX_OR(PHILOX_UP(c), PHILOX_AND(d, low)), 12), one),
-                    1.5 - 0x1p-53);
+    const philox_t word = PHILOX_AND(low, PHILOX_SPREAD(PHILOX_LOW));
+    return PHILOX_OR(PHILOX_DOWN(PHILOX_OR(PHILOX_LEFT(high, 32), word), 12), PHILOX_SPREAD(PHILOX_ONE));
+}
+
+/* What random_normal wants from two words: u = +-(k + 1/2) 2^-40, k their first 40 bits and the sign the last one, and
+ * v = (k + 1/2) 2^-23 - 1/2, k the 23 bits between.  1 + k 2^-40 less (1 - 2^-41) is exact, and so is the other. */
+VM_INLINE void philox_pair(philox_t high, philox_t low, double *u, double *v)
+{
+    const philox_t one = PHILOX_SPREAD(PHILOX_ONE), keep = PHILOX_SPREAD(PHILOX_HIGH_40 | PHILOX_ONE);
+    PHILOX_SIGNED(u, PHILOX_AND(philox_one_and(high, low), keep), 1.0 - 0x1p-41, PHILOX_LEFT(low, 63));
+    PHILOX_REAL(v, PHILOX_OR(PHILOX_AND(PHILOX_LEFT(low, 28), PHILOX_SPREAD(PHILOX_HIGH_23)), one), 1.5 - 0x1p-24);
+}
+
+/* For each of n counters a pair from words 0 and 1, and another from words 2 and 3: four normals. */
+static inline void philox_pairs(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
+                                double *restrict u0, double *restrict v0, double *restrict u1, double *restrict v1)
+{
+    for (int i = 0; i < n; i += PHILOX_STEP) {
+        const philox_state s = philox_rounds(index + i, seed, stream, draw);
+        PHILOX_EACH {
+            const int at = i + side * PHILOX_WIDTH;
+            philox_pair(s.a[side], s.b[side], u0 + at, v0 + at);
+            philox_pair(s.c[side], s.d[side], u1 + at, v1 + at);
+        }
     }
 }
 
-/* For each of n counters u and v as above, v of 31 bits of word 2, the sign its last, and w = (k + 1/2) 2^-32 of
- * word 3. */
+/* For each of n counters u = +-(k + 1/2) 2^-52, k from words 0 (high) and 1, and v = (k + 1/2) 2^-32 - 1/2, k word 2 but
+ * its last bit, which is the sign of u; w = (k + 1/2) 2^-32, k word 3. */
 static inline void philox_triples(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
                                   double *restrict u, double *restrict v, double *restrict w)
 {
-    const philox_t low = PHILOX_SPREAD(PHILOX_LOW), one = PHILOX_SPREAD(PHILOX_ONE);
-    for (int i = 0; i < n; i += PHILOX_WIDTH) {
-        philox_t a = PHILOX_LOAD(index + i), b = PHILOX_HIGH(a), c = PHILOX_SPREAD(draw), d = PHILOX_SPREAD(stream);
-        philox_rounds(&a, &b, &c, &d, seed);
-        PHILOX_SIGNED(u + i, PHILOX_OR(PHILOX_DOWN(PHILOX_OR(PHILOX_UP(a), PHILOX_AND(b, low)), 12), one),
-                      1.0 - 0x1p-53, PHILOX_SIGN(c));
-        PHILOX_REAL(v + i, PHILOX_OR(PHILOX_DOWN(PHILOX_UP(c), 12), one), 1.5 - 0x1p-33);
-        PHILOX_REAL(w + i, PHILOX_OR(PHILOX_DOWN(PHILOX_UP(d), 12), one), 1.0 - 0x1p-33);
+    const philox_t one = PHILOX_SPREAD(PHILOX_ONE);
+    for (int i = 0; i < n; i += PHILOX_STEP) {
+        const philox_state s = philox_rounds(index + i, seed, stream, draw);
+        PHILOX_EACH {
+            const int at = i + side * PHILOX_WIDTH;
+            PHILOX_SIGNED(u + at, philox_one_and(s.a[side], s.b[side]), 1.0 - 0x1p-53, PHILOX_LEFT(s.c[side], 63));
+            PHILOX_REAL(v + at, PHILOX_OR(PHILOX_DOWN(PHILOX_LEFT(s.c[side], 32), 12), one), 1.5 - 0x1p-33);
+            PHILOX_REAL(w + at, PHILOX_OR(PHILOX_DOWN(PHILOX_LEFT(s.d[side], 32), 12), one), 1.0 - 0x1p-33);
+        }
     }
 }
 
@@ -216,7 +254,7 @@ VM_INLINE double random_cosine(double v, double *sine)
     return MC_FMA(c, c, -(s * s));
 }
 
-/* Two independent normals of the numbers of philox_pairs: sqrt(-2 variance ln |u|) times cosine and sine, over half a
+/* Two independent normals of u and v as above: sqrt(-2 variance ln |u|) times cosine and sine, over half a
  * turn, and the sign of u makes the turn whole (Box and Muller 1958). */
 VM_INLINE double random_normal(double u, double v, double variance, double *other)
 {
@@ -236,10 +274,11 @@ static inline void random_prefetch(const double *p, ptrdiff_t n)
 #endif
 }
 
-/* Eight rows of eight from eight vectors `stride` apart, rows `width` apart. */
-static inline void random_turn(const double *restrict x, ptrdiff_t stride, double *restrict out, ptrdiff_t width)
-{
+/* Rows of eight or four from as many vectors `stride` apart, rows `width` apart. */
 #if defined(__AVX512F__)
+#define TURN_EIGHT
+static inline void random_turn_eight(const double *restrict x, ptrdiff_t stride, double *restrict out, ptrdiff_t width)
+{
     __m512d a[8], b[8];
     for (int k = 0; k < 8; k++)
         a[k] = _mm512_loadu_pd(x + k * stride);
@@ -257,11 +296,49 @@ static inline void random_turn(const double *restrict x, ptrdiff_t stride, doubl
         _mm512_storeu_pd(out + k * width, _mm512_shuffle_f64x2(a[k], a[k + 4], 0x88));
         _mm512_storeu_pd(out + (k + 4) * width, _mm512_shuffle_f64x2(a[k], a[k + 4], 0xDD));
     }
+}
+#endif
+
+static inline void random_turn_four(const double *restrict x, ptrdiff_t stride, double *restrict out, ptrdiff_t width)
+{
+#if defined(__AVX__)
+    const __m256d a = _mm256_loadu_pd(x), b = _mm256_loadu_pd(x + stride);
+    const __m256d c = _mm256_loadu_pd(x + 2 * stride), d = _mm256_loadu_pd(x + 3 * stride);
+    const __m256d ab = _mm256_unpacklo_pd(a, b), cd = _mm256_unpacklo_pd(c, d);         /* rows 0 and 2 */
+    const __m256d ba = _mm256_unpackhi_pd(a, b), dc = _mm256_unpackhi_pd(c, d);         /* rows 1 and 3 */
+    _mm256_storeu_pd(out, _mm256_permute2f128_pd(ab, cd, 0x20));
+    _mm256_storeu_pd(out + width, _mm256_permute2f128_pd(ba, dc, 0x20));
+    _mm256_storeu_pd(out + 2 * width, _mm256_permute2f128_pd(ab, cd, 0x31));
+    _mm256_storeu_pd(out + 3 * width, _mm256_permute2f128_pd(ba, dc, 0x31));
 #else
-    for (int row = 0; row < 8; row++)
-        for (int k = 0; k < 8; k++)
+    for (int row = 0; row < 4; row++)
+        for (int k = 0; k < 4; k++)
             out[row * width + k] = x[k * stride + row];
 #endif
+}
+
+/* `rows` rows of `width` from as many vectors `stride` apart, one after the other. */
+static inline void random_turn(const double *restrict x, ptrdiff_t stride, double *restrict out, int rows, int width)
+{
+    int row = 0;
+    for (; row + 8 <= rows; row += 8) {
+        double *to = out + (ptrdiff_t)row * width;
+        int k = 0;
+#if defined(TURN_EIGHT)
+        for (; k + 8 <= width; k += 8)
+            random_turn_eight(x + k * stride + row, stride, to + k, width);
+#endif
+        for (; k + 4 <= width; k += 4) {
+            random_turn_four(x + k * stride + row, stride, to + k, width);
+            random_turn_four(x + k * stride + row + 4, stride, to + 4 * width + k, width);
+        }
+        for (; k < width; k++)
+            for (int i = 0; i < 8; i++)
+                to[i * width + k] = x[k * stride + row + i];
+    }
+    for (; row < rows; row++)
+        for (int k = 0; k < width; k++)
+            out[(ptrdiff_t)row * width + k] = x[k * stride + row];
 }
 
 #endif

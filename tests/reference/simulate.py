@@ -22,12 +22,16 @@ def words(seed, stream, draw, index):
     return philox([index & MASK, index >> 32, draw, stream], [seed & MASK, seed >> 32])
 
 
+def uniform(bits, number):
+    return (number + 0.5) / 2.0**bits
+
+
 def uniform52(high, low):
-    return (((high << 32 | low) >> 12) + 0.5) / 2.0**52
+    return uniform(52, (high << 32 | low) >> 12)
 
 
 def uniform32(word):
-    return (word + 0.5) / 2.0**32
+    return uniform(32, word)
 
 
 def box_muller(u, half, negative):
@@ -37,11 +41,13 @@ def box_muller(u, half, negative):
 
 
 def normals(seed, stream, index, drivers):
-    """Box and Muller's pairs."""
+    """Box and Muller's pairs, two from the words of one draw: 40 bits of radius, 23 of the half turn, one of sign."""
     found = []
-    for draw in range((drivers + 1) // 2):
+    for draw in range((drivers + 3) // 4):
         w = words(seed, stream, draw, index)
-        found += box_muller(uniform52(w[0], w[1]), uniform52(w[2], w[3]) - 0.5, w[3] & 1)
+        for high, low in ((w[0], w[1]), (w[2], w[3])):
+            number = high << 32 | low
+            found += box_muller(uniform(40, number >> 24), uniform(23, number >> 1 & 0x7FFFFF) - 0.5, number & 1)
     return found[:drivers]
 
 
