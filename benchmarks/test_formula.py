@@ -1,4 +1,4 @@
-"""Implied volatilities, and prices with five greeks: batch, chain and one call, against numba and NumPy.
+"""Implied volatilities, and prices with five greeks: batch, chain and one call, against libraries, numba and NumPy.
 
 Peers are written as a good user would: out-of-the-money side, guarded Newton on the logarithm of the price, SciPy's
 normal law.  Every answer is checked before it is timed.
@@ -127,6 +127,29 @@ def test_numpy_implied(benchmark, size):
     benchmark(numpy_newton, premium, forward, strike, years, call)
 
 
+@pytest.mark.parametrize("size", IMPLIED)
+def test_iv_engine_implied(benchmark, size):
+    """It takes calls and puts apart, so it is given them apart."""
+    engine = pytest.importorskip("iv_engine", reason="iv_engine is not installed (the bench extra has it)")
+    forward, strike, years, sigma, call, premium = options(size)
+    sides = [(premium[at], forward[at], strike[at], years[at], flag, False) for flag in (True, False)
+             for at in [call == flag]]
+
+    def solve():
+        return [engine.implied_volatilities(*side) for side in sides]
+
+    agree(np.concatenate(solve()), np.concatenate([sigma[call], sigma[~call]]), 1e-9)
+    benchmark(solve)
+
+
+@pytest.mark.benchmark(group="implied volatility, one call")
+def test_iv_engine_one_implied(benchmark):
+    engine = pytest.importorskip("iv_engine", reason="iv_engine is not installed (the bench extra has it)")
+    premium = formula.price(100.0, 110.0, 0.1, 0.6, True)
+    assert engine.implied_volatility(premium, 100.0, 110.0, 0.1, True) == pytest.approx(0.6, rel=1e-12)
+    benchmark(engine.implied_volatility, premium, 100.0, 110.0, 0.1, True)
+
+
 @pytest.mark.benchmark(group="implied volatility, one call")
 def test_margincore_one_implied(benchmark):
     premium = formula.price(100.0, 110.0, 0.1, 0.6, True)
@@ -193,6 +216,26 @@ def numba_greeks():
     return work
 
 
+def torch_greeks():
+    """One thread, compiled to C++."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (the peers extra has it)")
+    torch.set_num_threads(1)
+
+    @torch.compile
+    def work(forward, strike, years, sigma, sign):
+        root = torch.sqrt(years)
+        width = sigma * root
+        d1 = torch.log(forward / strike) / width + 0.5 * width
+        first = 0.5 * torch.erfc(-sign * d1 / ROOT_TWO)
+        second = 0.5 * torch.erfc(-sign * (d1 - width) / ROOT_TWO)
+        density = torch.exp(-0.5 * d1 * d1) / ROOT_TWO_PI
+        price = sign * (forward * first - strike * second)
+        return (price, sign * first, density / (forward * width), forward * density * root,
+                -0.5 * forward * density * sigma / root, -years * price)
+
+    return torch, work
+
+
 GREEKS = [pytest.param(size, id=name, marks=pytest.mark.benchmark(group=f"price and greeks, {name}"))
           for name, size in BATCHES.items()]
 
@@ -226,6 +269,16 @@ def test_numba_greeks(benchmark, size):
     work(forward, strike, years, sigma, call, *out)
     agree_greeks(out, forward, strike, years, sigma, call)
     benchmark(work, forward, strike, years, sigma, call, *out)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", GREEKS)
+def test_torch_greeks(benchmark, size):
+    forward, strike, years, sigma, call, _ = ours(size)
+    torch, work = torch_greeks()
+    given = [torch.from_numpy(array) for array in (forward, strike, years, sigma, np.where(call, 1.0, -1.0))]
+    agree_greeks([found.numpy() for found in work(*given)], forward, strike, years, sigma, call)
+    benchmark(work, *given)
 
 
 @pytest.mark.parametrize("size", GREEKS)

@@ -75,6 +75,25 @@ def in_numba():
     return table
 
 
+def in_torch(*arguments):
+    """One thread, compiled to C++."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (the peers extra has it)")
+    torch.set_num_threads(1)
+
+    def black(forward, strike, root, is_call, sigma):
+        v = sigma * root
+        d1 = torch.log(forward / strike) / v + 0.5 * v
+        call = 0.5 * (forward * torch.erfc(-d1 * 0.5**0.5) - strike * torch.erfc((v - d1) * 0.5**0.5))
+        return torch.where(is_call, call, call - forward + strike)
+
+    @torch.compile
+    def table(forward, strike, root, is_call, sigma_now, sigma, move):
+        now = black(forward, strike, root, is_call, sigma_now)
+        return black(forward * (1.0 + move), strike, root, is_call, sigma) - now
+
+    return table, [torch.from_numpy(np.ascontiguousarray(array)) for array in arguments]
+
+
 groups = pytest.mark.parametrize("size", [
     pytest.param(size, id=name, marks=pytest.mark.benchmark(group=f"revaluation of {name}"))
     for name, size in SIZES.items()])
@@ -102,3 +121,13 @@ def test_numba(benchmark, size):
     arguments = inputs(contracts, columns, plan)
     np.testing.assert_allclose(table(*arguments), by_numpy(*arguments), rtol=0.0, atol=1e-14 * SPOT)
     benchmark(table, *arguments)
+
+
+@pytest.mark.filterwarnings("ignore")
+@groups
+def test_torch(benchmark, size):
+    contracts, columns, plan, _ = case(*size)
+    arguments = inputs(contracts, columns, plan)
+    table, given = in_torch(*arguments)
+    np.testing.assert_allclose(table(*given).numpy(), by_numpy(*arguments), rtol=0.0, atol=1e-14 * SPOT)
+    benchmark(table, *given)

@@ -41,3 +41,8 @@ def test_ratios_goals_and_limits(tmp_path, capsys):
     assert f"{one} margincore 100 ns <= 80 ns missed" in lines
     assert f"{crowd.format('1 thread')} margincore-1 100 ms scipy.sparse-1 600 ms 6x >= 5x met" in lines
     assert "1,000,000 accounts x 10 positions 2 threads 50 ms 1 thread 100 ms 2x >= 1.8x met" in lines
+    record["machine_info"] = {"level": "v3"}
+    path.write_text(json.dumps(record))
+    assert load().main(str(path)) == 0
+    assert f"{grid} margincore 100 us numba 500 us 5x >= 4x met" in [
+        " ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
