@@ -296,9 +296,9 @@ def test_margincore_one_greeks(benchmark):
 @pytest.mark.benchmark(group="price and greeks, one call")
 def test_nautilus_one_greeks(benchmark):
     pyo3 = pytest.importorskip("nautilus_trader.core.nautilus_pyo3", reason="nautilus_trader is not installed")
-    found = pyo3.black_scholes_greeks(100.0, 0.0, 0.0, 0.6, True, 110.0, 0.1)
+    found = pyo3.black_scholes_greeks(100.0, 0.0, 0.0, 0.6, True, 110.0, 0.1, 1.0)
     assert found.price == pytest.approx(formula.price(100.0, 110.0, 0.1, 0.6, True), rel=1e-6)
-    benchmark(pyo3.black_scholes_greeks, 100.0, 0.0, 0.0, 0.6, True, 110.0, 0.1)
+    benchmark(pyo3.black_scholes_greeks, 100.0, 0.0, 0.0, 0.6, True, 110.0, 0.1, 1.0)
 
 
 @pytest.mark.benchmark(group="price and greeks, one call")
