@@ -10,8 +10,8 @@ from libc.stdint cimport uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
-    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_mills,
-    vm_mills_pair_by, vm_normal_quantile, vm_split,
+    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_log_ratio_by,
+    vm_mills, vm_mills_pair_by, vm_normal_quantile, vm_split,
 )
 from margincore.kernels.mills cimport BLOCK, distances, in_t, mills_pairs, mills_t, out_t
 from margincore.kernels.types cimport (
@@ -126,168 +126,133 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
     return v
 
 
-# Most normal deviation, and most |ln(F / K)|, where the fit of `seeds_loop` serves: beyond v = 2.6 it soon does not.
+# Most normal deviation, and most |ln(F / K)|, where the fit of `seed_of` serves: beyond v = 2.6 it soon does not.
 cdef double NORMAL_MOST = 1.7
 cdef double DISTANCE_MOST = 1.25
-# Prices between these bounds leave room for the products of `step_loop`.
+# Prices between these bounds leave room for the products of `stepped`.
 cdef double PRICE_LEAST = 1e-150
 cdef double PRICE_MOST = 1e150
 
 
-cdef struct block_t:
-    double sign[BLOCK]
-    double intrinsic[BLOCK]              # of the option quoted, at least 0
-    double lost[BLOCK]                   # what rounding the intrinsic value lost
-    double excess[BLOCK]                 # premium above intrinsic value
-    double room[BLOCK]                   # greatest premium less premium
-    double code[BLOCK]                   # status
-    double normal[BLOCK]                 # deviation of Bachelier's formula over the mean of forward and strike
-    double x[BLOCK]                      # |ln(F / K)|
-    double v[BLOCK]                      # total deviation
-    double least[BLOCK]                  # min(F, K)
-    double h[BLOCK]
-    double t[BLOCK]
-    double density[BLOCK]
-    mills_t mills
-
-
 # The intrinsic value and what its rounding lost: the difference of two prices is exact as a sum of two doubles.
-cdef void intrinsic_loop(in_t forward, in_t strike, in_t sign, out_t intrinsic, out_t lost, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double held, owed, gain, part
-    for i in range(n):
-        held = sign[i] * forward[i]
-        owed = sign[i] * strike[i]
-        gain = held - owed
-        part = gain - held
-        lost[i] = (held - (gain - part)) - (owed + part) if gain > 0.0 else 0.0
-        intrinsic[i] = gain if gain > 0.0 else 0.0
+cdef inline double intrinsic_of(double forward, double strike, double sign, double* lost) noexcept nogil:
+    cdef double held = sign * forward
+    cdef double owed = sign * strike
+    cdef double gain = held - owed
+    cdef double part = gain - held
+    lost[0] = (held - (gain - part)) - (owed + part) if gain > 0.0 else 0.0
+    return gain if gain > 0.0 else 0.0
 
 
-cdef void excess_loop(in_t premium, in_t forward, in_t strike, in_t sign, in_t intrinsic, in_t lost, out_t excess,
-                      out_t room, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        excess[i] = (premium[i] - intrinsic[i]) - lost[i]
-        room[i] = (forward[i] if sign[i] > 0.0 else strike[i]) - premium[i]
+# What the premium leaves above the intrinsic value, and the room it leaves below the greatest premium.
+cdef inline double excess_of(double premium, double forward, double strike, double sign, double* room) noexcept nogil:
+    cdef double lost, intrinsic = intrinsic_of(forward, strike, sign, &lost)
+    room[0] = (forward if sign > 0.0 else strike) - premium
+    return (premium - intrinsic) - lost
 
 
-cdef void excess_inverse_loop(in_t premium, in_t forward, in_t strike, in_t sign, in_t intrinsic, in_t lost,
-                              out_t excess, out_t room, Py_ssize_t n) noexcept nogil:
-    # The premium in coin times the forward, rounded once.
-    cdef Py_ssize_t i
-    for i in range(n):
-        excess[i] = fma(premium[i], forward[i], -intrinsic[i]) - lost[i]
-        room[i] = fma(-premium[i], forward[i], forward[i] if sign[i] > 0.0 else strike[i])
+# The premium in coin times the forward, rounded once.
+cdef inline double excess_inverse_of(double premium, double forward, double strike, double sign,
+                                     double* room) noexcept nogil:
+    cdef double lost, intrinsic = intrinsic_of(forward, strike, sign, &lost)
+    room[0] = fma(-premium, forward, forward if sign > 0.0 else strike)
+    return fma(premium, forward, -intrinsic) - lost
 
 
 # The last line that applies decides.
-cdef void codes_loop(in_t premium, in_t forward, in_t strike, in_t years, in_t sign, in_t excess, in_t room, out_t code,
-                     Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double f, k, low, top, c, finite
-    for i in range(n):
-        f = forward[i]
-        k = strike[i]
-        low = f if f < k else k
-        top = f if sign[i] > 0.0 else k
-        c = <double>MC_VOL_TOO_SMALL if excess[i] < RATIO_MIN * low else <double>MC_VOL_OK
-        c = c if room[i] > 0.0 else <double>MC_VOL_ABOVE_MAXIMUM
-        c = c if excess[i] > 0.0 else <double>MC_VOL_AT_INTRINSIC
-        c = <double>MC_VOL_BELOW_INTRINSIC if excess[i] < -2.220446049250313e-16 * top else c
-        c = <double>MC_VOL_EXPIRED if years[i] <= 0.0 else c
-        c = c if low > 0.0 else <double>MC_VOL_OUT_OF_RANGE
-        finite = (premium[i] - premium[i]) + (f - f) + (k - k) + (years[i] - years[i])
-        code[i] = c if finite == 0.0 else <double>MC_VOL_NOT_FINITE
+cdef inline double code_of(double premium, double f, double k, double years, double sign, double excess,
+                           double room) noexcept nogil:
+    cdef double low = f if f < k else k
+    cdef double top = f if sign > 0.0 else k
+    cdef double finite = (premium - premium) + (f - f) + (k - k) + (years - years)
+    cdef double c = <double>MC_VOL_TOO_SMALL if excess < RATIO_MIN * low else <double>MC_VOL_OK
+    c = c if room > 0.0 else <double>MC_VOL_ABOVE_MAXIMUM
+    c = c if excess > 0.0 else <double>MC_VOL_AT_INTRINSIC
+    c = <double>MC_VOL_BELOW_INTRINSIC if excess < -2.220446049250313e-16 * top else c
+    c = <double>MC_VOL_EXPIRED if years <= 0.0 else c
+    c = c if low > 0.0 else <double>MC_VOL_OUT_OF_RANGE
+    return c if finite == 0.0 else <double>MC_VOL_NOT_FINITE
 
 
 # ln(1 + f) / f between sqrt(1/2) and sqrt(2), 3e-8: enough for a seed, and no division.
 cdef inline double seed_log_series(double f) noexcept nogil:
-    cdef double p = 0.08533313050098894
-    p = p * f - 0.142692581892745
-    p = p * f + 0.1497740128410834
-    p = p * f - 0.16577992899336558
-    p = p * f + 0.19955933358259714
-    p = p * f - 0.25001352185387055
-    p = p * f + 0.33334193286135805
-    p = p * f - 0.49999996382125034
-    return p * f + 0.9999999741310673
+    cdef double z = f * f
+    cdef double even = 0.08533313050098894
+    cdef double odd = -0.142692581892745
+    even = even * z + 0.1497740128410834
+    odd = odd * z - 0.16577992899336558
+    even = even * z + 0.19955933358259714
+    odd = odd * z - 0.25001352185387055
+    even = even * z + 0.33334193286135805
+    odd = odd * z - 0.49999996382125034
+    even = even * z + 0.9999999741310673
+    return odd * f + even
 
 
-# Seed: Bachelier's formula inverted for the same value, then a fit of v over its deviation in the squares of both
-# coordinates, 2.2e-5 relative on |ln(F / K)| <= 1.25 and v <= 2.6 (weighted least squares driven to equal errors).
-cdef void bachelier_loop(in_t forward, in_t strike, in_t excess, out_t normal, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double f, k, y, u, exponent, log_one, p, q, s
-    for i in range(n):
-        f = forward[i]
-        k = strike[i]
-        y = fabs(f - k) / excess[i]
-        y = 1e-6 if y < 1e-6 else y                  # at the money the limit, to 5e-7
-        u = vm_split(1.0 + y, &exponent) - 1.0
-        log_one = exponent * 0.6931471805599453 + u * seed_log_series(u)
-        p = 3.953732270113914e-08
-        p = p * log_one + 2.78047029861779e-05
-        p = p * log_one + 0.0014887982555103312
-        p = p * log_one + 0.014937385973428209
-        p = p * log_one + 0.09973001019952313
-        p = p * log_one + 0.39894311450817455
-        q = 1.1445401007386407e-06
-        q = q * log_one + 0.00019183087372235855
-        q = q * log_one + 0.004642399229537351
-        q = q * log_one + 0.04121539951046933
-        q = q * log_one + 0.24998956343371026
-        q = q * log_one + 1.0
-        s = y * excess[i] * q / (log_one * p * (0.5 * f + 0.5 * k))
-        normal[i] = s if log_one <= 80.0 else 1e300
+# Deviation of Bachelier's formula over the mean of forward and strike for the same value, 2e-6 relative.
+cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
+    cdef double y = fabs(f - k) / excess
+    cdef double u, exponent, log_one, p, q, s
+    y = 1e-6 if y < 1e-6 else y                      # at the money the limit, to 5e-7
+    u = vm_split(1.0 + y, &exponent) - 1.0
+    log_one = exponent * 0.6931471805599453 + u * seed_log_series(u)
+    p = 3.953732270113914e-08
+    p = p * log_one + 2.78047029861779e-05
+    p = p * log_one + 0.0014887982555103312
+    p = p * log_one + 0.014937385973428209
+    p = p * log_one + 0.09973001019952313
+    p = p * log_one + 0.39894311450817455
+    q = 1.1445401007386407e-06
+    q = q * log_one + 0.00019183087372235855
+    q = q * log_one + 0.004642399229537351
+    q = q * log_one + 0.04121539951046933
+    q = q * log_one + 0.24998956343371026
+    q = q * log_one + 1.0
+    s = y * excess * q / (log_one * p * (0.5 * f + 0.5 * k))
+    return s if log_one <= 80.0 else 1e300
 
 
-cdef void seeds_loop(in_t normal, in_t distance, out_t v, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double p, q, s, z, w
-    for i in range(n):
-        s = normal[i]
-        z = s * s
-        w = distance[i] * distance[i]
-        p = 2.026514026043353e-05
-        q = 0.00012619240569225696
-        q = q * w - 0.00019057387894377516
-        p = p * z + q
-        q = 0.00021016189789181209
-        q = q * w - 0.0009403510566307435
-        q = q * w + 0.0008364525168773597
-        p = p * z + q
-        q = 0.00010095493976741868
-        q = q * w - 0.0010562621844587658
-        q = q * w + 0.003134705556420246
-        q = q * w - 0.0011016205428273727
-        p = p * z + q
-        q = 1.7831726068469515e-06
-        q = q * w - 0.00024965293720236384
-        q = q * w + 0.002145420383963572
-        q = q * w - 0.002180147337430707
-        q = q * w + 0.004935203842872165
-        p = p * z + q
-        q = 9.454263401743386e-06
-        q = q * w - 2.507099393446104e-05
-        q = q * w + 0.000155477548640306
-        q = q * w - 0.00041325458645901487
-        q = q * w + 0.011655539611596426
-        q = q * w + 0.04126431412604325
-        p = p * z + q
-        q = 3.698443532158847e-05
-        q = q * w - 0.00023061175221782875
-        q = q * w + 0.0005434573423679276
-        q = q * w - 0.0005702083635455923
-        q = q * w - 0.001010960507020167
-        q = q * w + 0.08316650147297291
-        q = q * w + 1.0000200905708119
-        p = p * z + q
-        v[i] = s * p
+# The seed: a fit of v over that deviation in the squares of both coordinates, 2.2e-5 relative on |ln(F / K)| <= 1.25
+# and v <= 2.6 (weighted least squares driven to equal errors).
+cdef inline double seed_of(double s, double x) noexcept nogil:
+    cdef double p, q, z = s * s, w = x * x
+    p = 2.026514026043353e-05
+    q = 0.00012619240569225696
+    q = q * w - 0.00019057387894377516
+    p = p * z + q
+    q = 0.00021016189789181209
+    q = q * w - 0.0009403510566307435
+    q = q * w + 0.0008364525168773597
+    p = p * z + q
+    q = 0.00010095493976741868
+    q = q * w - 0.0010562621844587658
+    q = q * w + 0.003134705556420246
+    q = q * w - 0.0011016205428273727
+    p = p * z + q
+    q = 1.7831726068469515e-06
+    q = q * w - 0.00024965293720236384
+    q = q * w + 0.002145420383963572
+    q = q * w - 0.002180147337430707
+    q = q * w + 0.004935203842872165
+    p = p * z + q
+    q = 9.454263401743386e-06
+    q = q * w - 2.507099393446104e-05
+    q = q * w + 0.000155477548640306
+    q = q * w - 0.00041325458645901487
+    q = q * w + 0.011655539611596426
+    q = q * w + 0.04126431412604325
+    p = p * z + q
+    q = 3.698443532158847e-05
+    q = q * w - 0.00023061175221782875
+    q = q * w + 0.0005434573423679276
+    q = q * w - 0.0005702083635455923
+    q = q * w - 0.001010960507020167
+    q = q * w + 0.08316650147297291
+    q = q * w + 1.0000200905708119
+    p = p * z + q
+    return s * p
 
 
-# One step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
-# the value over the first, takes 2.2e-5 to the last bits.
 cdef inline double density_of(double h, double t) noexcept nogil:
     cdef double a = h - t
     cdef double high = (a + SQUARE_SHIFT) - SQUARE_SHIFT       # its square is exact
@@ -295,6 +260,8 @@ cdef inline double density_of(double h, double t) noexcept nogil:
     return 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * (high * high), -0.5 * low)
 
 
+# One step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
+# the value over the first, takes 2.2e-5 to the last bits.
 cdef inline double stepped(double v, double h, double t, double density, double both, double difference, double least,
                            double excess) noexcept nogil:
     cdef double one = 1.0 / v
@@ -315,11 +282,83 @@ cdef inline double stepped(double v, double h, double t, double density, double 
     return v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
 
 
-# One option at once has no others to overlap with: its stages stay in registers.
-cdef double step_one(double least, double excess, double x, double v) noexcept nogil:
-    cdef double h = x * (1.0 / v), t = 0.5 * v, minus, plus
-    cdef double difference = vm_mills_pair_by(0, h, t, &minus, &plus)
-    return stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess)
+# The volatility by the general path where the fit does not serve, and what other codes have.
+cdef inline double finished(double sigma, double code, double normal, double x, double excess, double room, double least,
+                            double years) noexcept nogil:
+    if code != MC_VOL_OK:
+        return 0.0 if code == MC_VOL_AT_INTRINSIC else NAN
+    if normal <= NORMAL_MOST and x <= DISTANCE_MOST and PRICE_LEAST < excess and least < PRICE_MOST:
+        return sigma
+    return deviation(x, excess / least, room / least) / sqrt(years)
+
+
+# One option alone has no others to overlap with, and stays in registers.
+cdef double implied_one(double premium, double forward, double strike, double years, double sign, bint inverse,
+                        double* code) noexcept nogil:
+    cdef double room, minus, plus, difference
+    cdef double excess = (excess_inverse_of(premium, forward, strike, sign, &room) if inverse
+                          else excess_of(premium, forward, strike, sign, &room))
+    cdef double x = fabs(vm_log_ratio_by(0, forward, strike))
+    cdef double least = forward if forward < strike else strike
+    cdef double normal = normal_of(forward, strike, excess)
+    cdef double v = seed_of(normal, x), h = x * (1.0 / v), t = 0.5 * v
+    code[0] = code_of(premium, forward, strike, years, sign, excess, room)
+    difference = vm_mills_pair_by(0, h, t, &minus, &plus)
+    v = stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess)
+    return finished(v / sqrt(years), code[0], normal, x, excess, room, least, years)
+
+
+cdef struct block_t:
+    double sign[BLOCK]
+    double excess[BLOCK]                 # premium above intrinsic value
+    double room[BLOCK]                   # greatest premium less premium
+    double code[BLOCK]                   # status
+    double normal[BLOCK]
+    double x[BLOCK]                      # |ln(F / K)|
+    double v[BLOCK]                      # total deviation
+    double least[BLOCK]                  # min(F, K)
+    double h[BLOCK]
+    double t[BLOCK]
+    double density[BLOCK]
+    mills_t mills
+
+
+cdef void excess_loop(in_t premium, in_t forward, in_t strike, in_t sign, out_t excess, out_t room,
+                      Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double left
+    for i in range(n):
+        excess[i] = excess_of(premium[i], forward[i], strike[i], sign[i], &left)
+        room[i] = left
+
+
+cdef void excess_inverse_loop(in_t premium, in_t forward, in_t strike, in_t sign, out_t excess, out_t room,
+                              Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double left
+    for i in range(n):
+        excess[i] = excess_inverse_of(premium[i], forward[i], strike[i], sign[i], &left)
+        room[i] = left
+
+
+cdef void codes_loop(in_t premium, in_t forward, in_t strike, in_t years, in_t sign, in_t excess, in_t room, out_t code,
+                     Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        code[i] = code_of(premium[i], forward[i], strike[i], years[i], sign[i], excess[i], room[i])
+
+
+cdef void normals_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t least, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        normal[i] = normal_of(forward[i], strike[i], excess[i])
+        least[i] = forward[i] if forward[i] < strike[i] else strike[i]
+
+
+cdef void seeds_loop(in_t normal, in_t x, out_t v, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = seed_of(normal[i], x[i])
 
 
 cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t n) noexcept nogil:
@@ -330,25 +369,14 @@ cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t
         density[i] = density_of(h[i], t[i])
 
 
-cdef void stepped_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t difference, in_t least, in_t excess,
-                       out_t v, Py_ssize_t n) noexcept nogil:
+cdef void steps_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t difference, in_t least, in_t excess,
+                     out_t v, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         v[i] = stepped(v[i], h[i], t[i], density[i], minus[i] + plus[i], difference[i], least[i], excess[i])
 
 
-cdef void step_block(block_t* b, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if n < 4:
-        for i in range(n):
-            b.v[i] = step_one(b.least[i], b.excess[i], b.x[i], b.v[i])
-        return
-    shape_loop(b.x, b.v, b.h, b.t, b.density, n)
-    mills_pairs(0, b.h, b.t, &b.mills, n)
-    stepped_loop(b.h, b.t, b.density, b.mills.minus, b.mills.plus, b.mills.difference, b.least, b.excess, b.v, n)
-
-
-cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
+cdef void sigmas_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         sigma[i] = v[i] / sqrt(years[i])
@@ -358,37 +386,37 @@ cdef void finish_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept no
 cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,
                         out_t sigma, code_t status, block_t* b, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef bint near
+    cdef mills_t* m = &b.mills
     for i in range(n):
         b.sign[i] = 2.0 * is_call[i] - 1.0
-    intrinsic_loop(forward, strike, b.sign, b.intrinsic, b.lost, n)
     if inverse:
-        excess_inverse_loop(premium, forward, strike, b.sign, b.intrinsic, b.lost, b.excess, b.room, n)
+        excess_inverse_loop(premium, forward, strike, b.sign, b.excess, b.room, n)
     else:
-        excess_loop(premium, forward, strike, b.sign, b.intrinsic, b.lost, b.excess, b.room, n)
+        excess_loop(premium, forward, strike, b.sign, b.excess, b.room, n)
     codes_loop(premium, forward, strike, years, b.sign, b.excess, b.room, b.code, n)
     distances(0, forward, strike, b.x, n)
-    bachelier_loop(forward, strike, b.excess, b.normal, n)
+    normals_loop(forward, strike, b.excess, b.normal, b.least, n)
     seeds_loop(b.normal, b.x, b.v, n)
-    for i in range(n):
-        b.least[i] = forward[i] if forward[i] < strike[i] else strike[i]
-    step_block(b, n)
-    finish_loop(years, b.v, sigma, n)
+    shape_loop(b.x, b.v, b.h, b.t, b.density, n)
+    mills_pairs(0, b.h, b.t, m, n)
+    steps_loop(b.h, b.t, b.density, m.minus, m.plus, m.difference, b.least, b.excess, b.v, n)
+    sigmas_loop(years, b.v, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]
     for i in range(n):
-        if status[i] != MC_VOL_OK:
-            sigma[i] = 0.0 if status[i] == MC_VOL_AT_INTRINSIC else NAN
-            continue
-        near = b.normal[i] <= NORMAL_MOST and b.x[i] <= DISTANCE_MOST
-        if not (near and PRICE_LEAST < b.excess[i] and b.least[i] < PRICE_MOST):
-            sigma[i] = deviation(b.x[i], b.excess[i] / b.least[i], b.room[i] / b.least[i]) / sqrt(years[i])
+        sigma[i] = finished(sigma[i], b.code[i], b.normal[i], b.x[i], b.excess[i], b.room[i], b.least[i], years[i])
 
 
 cdef void implied_loop(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,
                        out_t sigma, code_t status, Py_ssize_t n) noexcept nogil:
     cdef block_t b
     cdef Py_ssize_t i = 0, m
+    cdef double code
+    if n < 4:
+        for i in range(n):
+            sigma[i] = implied_one(premium[i], forward[i], strike[i], years[i], 2.0 * is_call[i] - 1.0, inverse, &code)
+            status[i] = <uint8_t>code
+        return
     while i < n:
         m = n - i if n - i < BLOCK else BLOCK
         implied_block(premium + i, forward + i, strike + i, years + i, is_call + i, inverse, sigma + i, status + i, &b,
@@ -437,8 +465,5 @@ def volatilities(premium, forward, strike, years, is_call, out, status, bint inv
 
 def volatility(double premium, double forward, double strike, double years, bint is_call, bint inverse=False):
     """Volatility a year of one undiscounted premium; NaN where there is none, 0 at intrinsic value."""
-    cdef uint8_t code
-    cdef uint8_t flag = is_call
-    cdef double sigma
-    implied_loop(&premium, &forward, &strike, &years, &flag, inverse, &sigma, &code, 1)
-    return sigma
+    cdef double code
+    return implied_one(premium, forward, strike, years, 1.0 if is_call else -1.0, inverse, &code)
