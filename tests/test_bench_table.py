@@ -46,3 +46,35 @@ def test_ratios_goals_and_limits(tmp_path, capsys):
     assert load().main(str(path)) == 0
     assert f"{grid} margincore 100 us numba 500 us 5x >= 4x met" in [
         " ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_peer_is_met_by_the_word_that_begins_its_name():
+    garch = "filter GARCH, one series of 1,000,000"
+    found = load().rows(garch, [bench(garch, f"test_filter[GARCH-{who}]", time) for who, time in
+                                (("margincore", 1e-3), ("numba", 2e-3), ("scipy", 4e-3), ("arch", 5e-3))])
+    assert [row[3:] for row in found] == [("GARCH-numba", "2 ms", "2x", ">= 1.4x  met"),
+                                          ("GARCH-arch", "5 ms", "5x", ">= 4x  met")]
+    fit = "maximum likelihood, GARCH(1,1) normal, 5,000 returns"
+    found = load().rows(fit, [bench(fit, f"test_maximum_likelihood[normal-fit_{who}]", time) for who, time in
+                              (("margincore", 1e-4), ("scipy", 3e-3), ("arch", 1e-3))])
+    assert [row[5] for row in found] == ["10x", "30x"]
+
+
+def test_goals_stand_where_they_were_set_and_nowhere_else():
+    module = load()
+    for question, words in {
+        "filter EWMA, one series of 1,000,000": ["numba", "arch"], "filter GJR, panel of 64 series x 5,000": ["numba"],
+        "maximum likelihood, GARCH(1,1) normal, 5,000 returns": ["arch", "scipy"],
+        "maximum likelihood, GARCH(1,1) student_t, 5,000 returns": ["arch"],
+        "fit GARCH(1,1)-t, 200 series x 5,000": ["arch"], "streaming update, one EWMA tick": ["empty"],
+        "full surface, 12 expiries x 40 strikes warm": ["scipy"],
+        "streaming update, 200 underlyings in one call": [], "EWMA covariance, 50 assets x 1,000 bars": [],
+        "Ledoit-Wolf shrinkage, 50 assets x 5,000 bars": [], "nearest correlation matrix, 100 assets": [],
+        "MarginVolatility, 2,000 bars of 64 underlyings, all stages": [],
+        "rolling Yang-Zhang volatility, 1,000,000 bars, window 20": [],
+        "chain to surface, filters and forwards included": [],
+        "surface evaluation, 1,000 volatilities on 12 expiries": [],
+    }.items():
+        assert [word for word, _ in module.first(module.GOALS, question) or []] == words, question
+    assert module.first(module.LIMITS, "streaming update, 200 underlyings in one call") == 1e-6
+    assert module.first(module.LIMITS, "streaming update, one EWMA tick") is None
