@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 # Least ratio, peer over ours, by words of the question (first fitting row counts): against the best peer, or against
-# the peers of whose name a word begins so ("arch" is not "GARCH").  Ratios of one run on one machine, same thread count.
+# the peers in whose name a word begins so ("arch" is not "GARCH").  Ratios of one run on one machine, same threads.
 # Where it depends on the width of the vectors there are three, for AVX-512, AVX2 and baseline (0: none is set).
 Ratio = float | tuple[float, float, float]
 LEVELS = ("v4", "v3", "baseline")

@@ -150,7 +150,7 @@ cdef bint step(recursion_t* c, double value) noexcept nogil:
         e = value - c.mean
         x = e * e
         level = squared_next(c.level[0], e, c.omega, c.first[0], c.second[0], c.beta[0])
-        if not isfinite(x + level):
+        if not (isfinite(x + level) and level > 0.0):
             return False
         c.a[0] = 0.0 if e < 0.0 else x
         c.b[0] = x if e < 0.0 else 0.0
@@ -235,11 +235,18 @@ cdef double run_split(recursion_t* c, const double* values, double* out, Py_ssiz
     return run_plain(c, values + PARTS * part, out + PARTS * part, n - PARTS * part)
 
 
+cdef inline bint plain(const recursion_t* c) noexcept nogil:
+    # One lag each, and a finite end proves that every forecast was finite and positive: what is not finite stays so, as
+    # beta > 0, and no level falls to zero under a positive omega or, rounded, a beta above one half.
+    return (c.form == SQUARE and c.p == 1 and c.q == 1 and c.beta[0] > 0.0
+            and c.first[0] >= 0.0 and c.second[0] >= 0.0 and (c.omega > 0.0 or c.beta[0] > 0.5))
+
+
 cdef bint run(recursion_t* c, const double* values, double* out, Py_ssize_t n) noexcept nogil:
     # out[t] = forecast after values[t].  False where any step was refused: out and c are then worthless.
     cdef double e
     cdef Py_ssize_t t
-    if n > 0 and c.form == SQUARE and c.p == 1 and c.q == 1 and c.beta[0] > 0.0:
+    if n > 0 and plain(c):
         if (n // (8 * PARTS)) * (1.0 - c.beta[0]) > MERGE:
             c.level[0] = run_split(c, values, out, n)
         else:
@@ -249,7 +256,7 @@ cdef bint run(recursion_t* c, const double* values, double* out, Py_ssize_t n) n
         c.b[0] = e * e if e < 0.0 else 0.0
         c.variance = c.level[0]
         c.count += n
-        return isfinite(c.level[0])  # a level that is not finite stays so for ever, as beta > 0
+        return isfinite(c.level[0])
     for t in range(n):
         if not step(c, values[t]):
             return False
@@ -313,8 +320,11 @@ cdef class VarianceState:
 
     @staticmethod
     def begin(*, double mean, double omega, first, second, beta, double start_variance, double first_share,
-              str form="square"):
-        """State before the first return, every lag at `start_variance`, `first_share` of it in feature a."""
+              str form="square", bint moved=True):
+        """State before the first return, every lag at `start_variance`, `first_share` of it in feature a.
+
+        The first forecast is what follows from those lags, or `start_variance` itself where not `moved`.
+        """
         if not (start_variance > 0.0 and isfinite(start_variance)):
             raise RangeError(f"start_variance must be positive and finite, was {start_variance!r}")
         cdef double level = vm_log(start_variance) if form == "logarithm" else start_variance
@@ -324,8 +334,9 @@ cdef class VarianceState:
         cdef VarianceState state = VarianceState(
             mean=mean, omega=omega, first=first, second=second, beta=beta, a=[a] * p, b=[b] * p,
             level=[level] * max(q, 1), form=form)
-        advance(&state.c)
-        state._refresh()
+        if moved:
+            advance(&state.c)
+            state._refresh()
         return state
 
     def update(self, double value):
@@ -556,10 +567,10 @@ cdef class PanelState:
         if self.c.form != LOGARITHM:  # the level is the variance
             self._variance_row = 7 + 4 * p + q
             self.c.variance = self.c.level
-        self._plain = self.c.form == SQUARE and p == 1 and q == 1
+        self._plain = True
         for s in range(n):
             one = states[s]
-            self._plain = self._plain and one.c.beta[0] > 0.0
+            self._plain = self._plain and plain(&one.c)
             self.c.mean[s], self.c.omega[s], self.c.taken[s] = one.c.mean, one.c.omega, one.c.count
             self.c.variance[s], self.c.deviation[s] = one.c.variance, one.c.deviation
             for j in range(p):

@@ -101,6 +101,78 @@ def test_news_impact_and_residuals(kind):
     assert residuals.shape == data.shape and np.isfinite(residuals).all()
 
 
+def test_news_impact_is_that_of_engle_and_ng():
+    """The shock came at the variance given, as did everything before it; worked by hand for each model."""
+    shocks, h = np.array([-0.03, 0.0, 0.02]), 4e-4
+    square, falls, z = shocks ** 2, (shocks < 0.0) * shocks ** 2, shocks / 0.02
+    ewma = {"decay": 0.94}
+    for model, expected in [
+            (vol.Ewma(**ewma), 0.94 * h + 0.06 * square), (vol.Ewma(**ewma, mean=0.1), 0.94 * h + 0.06 * square),
+            (example(vol.Garch), 2e-6 + 0.9 * h + 0.08 * square),
+            (vol.Garch(omega=2e-6, alpha=(0.05, 0.03), beta=(0.6, 0.2)), 2e-6 + 0.8 * h + 0.05 * square + 0.03 * h),
+            (example(vol.Gjr), 2e-6 + 0.9 * h + 0.03 * square + 0.08 * falls),
+            (example(vol.Egarch),
+             np.exp(-0.4 + 0.955 * math.log(h) + 0.15 * (np.abs(z) - math.sqrt(2.0 / math.pi)) - 0.05 * z))]:
+        np.testing.assert_allclose(model.news_impact(shocks, variance=h), expected, rtol=1e-13)
+    resting = example(vol.Gjr)
+    level = resting.unconditional_variance
+    np.testing.assert_allclose(resting.news_impact([0.02]), 2e-6 + 0.9 * level + 0.03 * 4e-4, rtol=1e-13)
+    with pytest.raises(RangeError, match="variance must be above 0"):
+        resting.news_impact(shocks, variance=0.0)
+
+
+def test_component_is_the_pair_of_recursions_of_engle_and_lee():
+    model, returns = example(vol.Component, start_variance=1e-4, mean=2e-4), observations(vol.Component)
+    q = h = square = 1e-4
+    for value, forecast in zip([*returns, None], model.filter(returns), strict=True):
+        following = 1e-6 + 0.99 * q + 0.03 * (square - h)
+        q, h = following, following + 0.05 * (square - q) + 0.85 * (h - q)
+        assert forecast == pytest.approx(h, rel=1e-12)
+        square = None if value is None else (value - 2e-4) ** 2
+
+
+def test_har_is_the_means_over_a_day_a_week_and_a_month():
+    model, realised = example(vol.Har, windows=(1, 7, 30)), observations(vol.Har)
+    for t in (30, 31, 100, 299):
+        past = realised[:t]
+        assert model.filter(realised)[t] == pytest.approx(
+            1e-5 + 0.3 * past[-1] + 0.3 * past[-7:].mean() + 0.2 * past[-30:].mean(), rel=1e-13)
+
+
+def test_har_fit_is_least_squares_with_its_standard_errors():
+    truth = vol.Har(omega=1e-5, daily=0.35, weekly=0.3, monthly=0.2, noise=0.4)
+    series = truth.simulate(3_000, np.random.default_rng(8)).returns[0]
+    fit = vol.Har.fit(series)
+    rows = range(22, 3_000)
+    design = np.array([[1.0, series[t - 1], series[t - 5:t].mean(), series[t - 22:t].mean()] for t in rows])
+    values, *_ = np.linalg.lstsq(design / series.mean(), series[22:] / series.mean(), rcond=None)
+    np.testing.assert_allclose(fit.values, values, rtol=1e-8)
+    errors = series[22:] - design @ values
+    bread = np.linalg.inv(design.T @ design)
+    white = bread @ (design.T * errors ** 2) @ design @ bread
+    np.testing.assert_allclose(fit.standard_errors(), np.sqrt(np.diagonal(white)), rtol=1e-6)
+    np.testing.assert_allclose(fit.standard_errors("hessian"),
+                               np.sqrt(np.diagonal(bread) * np.mean(errors ** 2)), rtol=1e-6)
+    scores = design * errors[:, None] / np.mean(errors ** 2)
+    np.testing.assert_allclose(fit.standard_errors("opg"), np.sqrt(np.diagonal(np.linalg.inv(scores.T @ scores))),
+                               rtol=1e-5)
+    assert fit.r_squared == pytest.approx(1.0 - np.mean(errors ** 2) / np.var(series[22:]), rel=1e-9)
+    assert (np.abs(fit.values - [1e-5, 0.35, 0.3, 0.2]) < 4.0 * fit.standard_errors()).all()
+    assert fit.model.noise == pytest.approx(0.4, rel=0.05) and fit.observations == 2_978
+
+
+@pytest.mark.parametrize("law", [vol.StudentT(5.0), vol.SkewT(5.0, -0.4)], ids=["t", "skewed t"])
+@pytest.mark.parametrize("kind", [vol.Garch, vol.Gjr, vol.Component], ids=lambda kind: kind.__name__)
+def test_forecasts_and_long_run_hold_under_every_law(kind, law):
+    model = example(kind, innovation=law)
+    paths = model.simulate(60, np.random.default_rng(11), paths=40_000)
+    assert paths.returns.mean() == pytest.approx(0.0, abs=5.0 * paths.returns.std() / math.sqrt(paths.returns.size))
+    expected = model.forecast(model.start(), 60).variance
+    np.testing.assert_allclose(expected, model.unconditional_variance, rtol=1e-9)  # begun at rest
+    error = paths.variance.std(axis=0)[1:] / math.sqrt(40_000)
+    assert (np.abs(paths.variance.mean(axis=0) - expected)[1:] <= 4.5 * error).all()
+
+
 @models
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_bad_data_is_refused(kind, bad):

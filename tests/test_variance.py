@@ -49,30 +49,50 @@ def test_matches_the_twin(form, lags):
     np.testing.assert_allclose(out, expected, rtol=1e-13)  # some 20 roundings that decay geometrically
 
 
-@pytest.mark.parametrize("lags", [1, 2])
-def test_within_1e13_of_fifty_digits_on_500_steps(lags):
-    values, state = series("square", 500), begin("square", lags)
+@pytest.mark.parametrize("form, lags", CASES)
+def test_within_1e13_of_fifty_digits_on_500_steps(form, lags):
+    values, state = series(form, 500), begin(form, lags)
     out = np.empty(500)
     state.extend(values, out)
     with mpmath.workdps(50):
         exact = {key: [mpmath.mpf(x) for x in item] if isinstance(item, tuple) else item
-                 for key, item in recursion("square", lags).items()}
+                 for key, item in recursion(form, lags).items()}
         exact["mean"], exact["omega"] = mpmath.mpf(exact["mean"]), mpmath.mpf(exact["omega"])
-        path = filter_path([mpmath.mpf(x) for x in values], **exact, start=mpmath.mpf(1e-4), one=mpmath.mpf(1))[1:]
+        path = filter_path([mpmath.mpf(x) for x in values], **exact, start=mpmath.mpf(1e-4), one=mpmath.mpf(1),
+                           exp=mpmath.exp, log=mpmath.log, pi=mpmath.pi)[1:]
         assert max(abs(mpmath.mpf(x) / y - 1) for x, y in zip(out, path, strict=True)) < 1e-13
 
 
-def test_within_1e10_after_a_million_steps():
-    values, state = series("square", 1_000_000), begin("square", 1)
+@pytest.mark.parametrize("omega, first, second, beta", [
+    (0.0, 0.06, 0.06, 0.94), (0.0, 1e-5, 1e-5, 0.99999), (2e-6, 0.08, 0.08, 0.9), (1e-9, 0.03, 0.13, 0.919)])
+def test_within_1e10_of_sixty_digits_over_a_million_steps(omega, first, second, beta):
+    # Fixed point with 240 bits behind the point: every step is exact but for a last place of 1e-72.
+    values = series("square", 1_000_000)
+    state = VarianceState.begin(mean=3e-4, omega=omega, first=[first], second=[second], beta=[beta],
+                                start_variance=1e-4, first_share=0.5)
     out = np.empty(values.size)
+    h = int(mpmath.ldexp(mpmath.mpf(state.variance), 240))
     state.extend(values, out)
-    first, second, beta = (item[0] for item in LAGS["square"])
-    # beta^1000 < 1e-221: the last 1,000 returns determine the variance beyond 50 digits.
-    with mpmath.workdps(50):
-        h = mpmath.mpf(0)
-        for value in values[-1000:]:
-            e = mpmath.mpf(value) - mpmath.mpf(3e-4)
-            h = mpmath.mpf(OMEGA["square"]) + mpmath.mpf(first if e >= 0 else second) * e * e + mpmath.mpf(beta) * h
+    bits = [int(mpmath.ldexp(mpmath.mpf(x), 240)) for x in (omega, first, second, beta)]
+    mean, worst = int(mpmath.ldexp(mpmath.mpf(3e-4), 120)), 0.0
+    for t, value in enumerate(values.tolist()):
+        top, bottom = value.as_integer_ratio()
+        e = (top << 120) // bottom - mean
+        h = bits[0] + (((bits[1] if e >= 0 else bits[2]) * (e * e) + bits[3] * h) >> 240)
+        if t % 997 == 0 or t == values.size - 1:
+            worst = max(worst, abs(out[t] / float(mpmath.ldexp(h, -240)) - 1.0))
+    assert worst < 1e-10
+
+
+def test_the_log_form_after_a_million_steps():
+    values, state = series("logarithm", 1_000_000), begin("logarithm", 1)
+    state.extend(values, np.empty(values.size))
+    with mpmath.workdps(50):  # 0.7^1000 < 1e-154: the last 1,000 returns determine the variance beyond 50 digits
+        exact = {key: [mpmath.mpf(x) for x in item] if isinstance(item, tuple) else item
+                 for key, item in recursion("logarithm", 1).items()}
+        exact["mean"], exact["omega"] = mpmath.mpf(exact["mean"]), mpmath.mpf(exact["omega"])
+        h = filter_path([mpmath.mpf(x) for x in values[-1000:]], **exact, start=mpmath.mpf(1e-4), one=mpmath.mpf(1),
+                        exp=mpmath.exp, log=mpmath.log, pi=mpmath.pi)[-1]
         assert abs(mpmath.mpf(state.variance) / h - 1) < 1e-10
 
 
@@ -174,6 +194,29 @@ def test_bad_returns_change_nothing(form, lags, bad):
     panel.update(np.array([bad, 0.01]), out)
     assert math.isnan(out[0]) and out[1] == state.copy().update(0.01)
     assert panel.refused.tolist() == [1, 0] and panel.variance[0] == state.variance
+
+
+def test_a_variance_that_would_reach_zero_is_refused():
+    """A decay of 0.3 brings 1e-4 below the smallest number in 600 returns of zero: no forecast, no silent zero."""
+    weights = {"mean": 0.0, "omega": 0.0, "first": [0.7], "second": [0.7], "beta": [0.3]}
+    state = VarianceState.begin(**weights, start_variance=1e-4, first_share=0.5)
+    other, panel = state.copy(), PanelState([state.copy(), state.copy()])
+    with pytest.raises(NotFiniteError, match="positive variance"):
+        state.extend(np.zeros(700), np.empty(700))
+    assert state == other
+    with pytest.raises(NotFiniteError, match="positive variance"):
+        for _ in range(700):
+            other.update(0.0)
+    assert other.variance > 0.0 and VarianceState.load(other.save()) == other
+    out = np.empty((700, 2))
+    panel.extend(np.column_stack([np.zeros(700), np.full(700, 0.01)]), out)
+    assert panel.refused[0] == 700 - other.count and panel.refused[1] == 0 and (out[:, 1] > 0.0).all()
+    assert panel.variance[0] == other.variance
+    slow = VarianceState.begin(**{**weights, "first": [0.4], "second": [0.4], "beta": [0.6]}, start_variance=1e-4,
+                               first_share=0.5)
+    out = np.empty(3_000)
+    slow.extend(np.zeros(3_000), out)
+    assert out[-1] > 0.0 and slow.update(0.0) > 0.0
 
 
 def test_a_refused_return_in_a_batch_is_refused_alone():

@@ -30,11 +30,11 @@ class Recursion:
     first_share: float = 0.5
     form: str = "square"
 
-    def begin(self, start_variance: float, first_share: float) -> VarianceState:
+    def begin(self, start_variance: float, first_share: float, *, moved: bool = True) -> VarianceState:
         """State before the first observation: every lag at `start_variance`, split between the two features."""
         return VarianceState.begin(mean=self.mean, omega=self.omega, first=self.first, second=self.second,
                                    beta=self.beta, start_variance=start_variance,
-                                   first_share=first_share, form=self.form)
+                                   first_share=first_share, form=self.form, moved=moved)
 
     def owns(self, saved: dict[str, Any]) -> bool:
         """Whether a saved state runs this recursion."""
@@ -236,7 +236,7 @@ class VolatilityModel(ABC):
         return np.asarray((series - self.recursion().mean) / np.sqrt(self.filter(series)[:-1]))
 
     def news_impact(self, shocks: Any, *, variance: float | None = None) -> Floats:
-        """Next variance as a function of the last shock (return less mean), all before it at `variance`.
+        """Next variance by the last shock (return less mean), which came at `variance` as all before [1]_.
 
         Parameters
         ----------
@@ -244,11 +244,16 @@ class VolatilityModel(ABC):
             Per step.
         variance : float, optional
             Positive; the long-run variance when omitted.
+
+        References
+        ----------
+        .. [1] R. Engle, V. Ng, *Measuring and testing the impact of news on volatility*, Journal of Finance 48 (1993),
+           equation 5.
         """
         values = floats("shocks", shocks)
         at = self._resting_variance() if variance is None else variance
         recursion = self.recursion()
-        state = recursion.begin(number("variance", at, above=0.0), recursion.first_share)
+        state = recursion.begin(number("variance", at, above=0.0), recursion.first_share, moved=False)
         return np.array([state.copy().update(recursion.mean + shock) for shock in values])
 
     def _begin(self, series: Floats) -> VarianceState:

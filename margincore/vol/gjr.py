@@ -86,7 +86,7 @@ class Gjr(VolatilityModel):
             start: str | float = "backcast", targeting: bool = False) -> VolatilityFit:
         """Maximum likelihood; see `margincore.vol.fit.maximise` for the arguments.
 
-        With `targeting`, omega is such that the long-run variance is that of the sample.
+        With `targeting`, omega is such that the long-run variance is that of the sample; not under a skewed law.
         """
         return maximise(SPEC, returns, p=p, q=q, mean=mean, innovation=innovation, start=start, targeting=targeting)
 

@@ -109,6 +109,9 @@ class Problem:
                 widths[at] = 1e-4 * np.std(returns)
             elif name == "omega" and self.spec.family != "egarch":
                 widths[at] = 1e-4 * values[at]
+        if self.spec.family == "egarch" and self.mean:
+            values = values.copy()
+            values[0], widths[0] = _between_kinks(returns, values[0], widths[0])
         if kind == "hessian":
             return inverse(self._information(kernel, returns, values, widths, free))
         scores = np.column_stack([self._score(kernel, returns, values, widths, i) for i in free])
@@ -164,12 +167,26 @@ def make_problem(spec: FitSpec, observations: int, p: int, q: int, mean: str, in
         rule, variance = "number", number("start", start, above=0.0)
     if not isinstance(targeting, (bool, np.bool_)):
         raise RangeError(f"targeting must be True or False, was {targeting!r}")
+    if targeting and spec.family == "gjr" and innovation == "skew_t":
+        raise RangeError("targeting must be off for GJR under a skewed law, was on: the long-run variance then depends "
+                         "on the skew that is still to be found")
     problem = Problem(spec, integer("p", p, least=1, most=8), integer("q", q, least=0, most=8), innovation,
                       mean == "constant", rule, variance, bool(targeting))
     least = max(OBSERVATIONS_LEAST, OBSERVATIONS_PER_PARAMETER * len(problem.names()))
     if observations < least:
         raise ShapeError(f"returns must hold at least {least} observations, had {observations}")
     return problem
+
+
+def _between_kinks(returns: Floats, mean: float, width: float) -> tuple[float, float]:
+    # The |z| of an EGARCH has a kink where the mean meets a return, and the optimum often rests in one: a difference
+    # across it is no second derivative.  The mean and the width, moved as little as makes two steps each way meet none.
+    apart = np.unique(returns)
+    place = int(np.clip(np.searchsorted(apart, mean), 1, apart.size - 1))
+    gaps = [(apart[at - 1], apart[at]) for at in (place, place - 1, place + 1) if 1 <= at < apart.size]
+    left, right = max(gaps, key=lambda gap: min(gap[1] - gap[0], 5.0 * width))
+    width = min(width, (right - left) / 5.0)
+    return min(max(mean, left + 2.5 * width), right - 2.5 * width), width
 
 
 def lags(name: str, count: int) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 
-def filter_path(values, *, mean, omega, first, second, beta, start, form, exp=math.exp, log=math.log, one=1.0):
-    """Variance forecasts h[0..n]; `one`, `exp` and `log` of another number type give more digits."""
-    constant = (2 / (one * math.pi)) ** 0.5 if one == 1.0 and isinstance(one, float) else None
+def filter_path(values, *, mean, omega, first, second, beta, start, form, exp=math.exp, log=math.log, one=1.0,
+                pi=math.pi):
+    """Variance forecasts h[0..n]; `one`, `exp`, `log` and `pi` of another number type give more digits."""
+    constant = (2 / (one * pi)) ** 0.5
     features, levels, forecasts = [], [], []
     begin = log(start) if form == "logarithm" else start
     resting = {"square": (start / 2, start / 2), "direct": (start, 0 * one), "logarithm": (0 * one, 0 * one)}[form]
