@@ -38,8 +38,8 @@ def weights(observations, decay):
 @pytest.mark.parametrize("target", ["none", "identity", "constant_correlation"])
 @pytest.mark.parametrize("seed", range(4))
 def test_ledoit_wolf_equals_the_sums_of_the_papers(target, seed):
-    returns = panel(60, 5, seed)
-    centred, w = returns - returns.mean(axis=0), np.full(60, 1.0 / 60.0)
+    returns = panel(300, 5, seed)  # more than two blocks of rows
+    centred, w = returns - returns.mean(axis=0), np.full(300, 1.0 / 300.0)
     found = covariance.ledoit_wolf(returns, target=target)
     sample = reference.weighted_covariance(centred, w)
     if target == "none":
@@ -89,6 +89,25 @@ def test_stream_chunks_and_batch_are_the_same_bits(cut, again):
     for other in (whole, revived):
         other.update(returns[3])
     assert np.array_equal(whole.correlation(), revived.correlation())
+
+
+@pytest.mark.parametrize("change", [
+    {"assets": None}, {"assets": 2}, {"assets": 0}, {"observations": -1}, {"skipped": 0.5}, {"moments": None},
+    {"moments": {}}, {"total": None}, {"total": -1.0}, {"total": 1.5}, {"squares": math.nan}, {"first": 1.0},
+    {"third": [[1.0]]}])
+def test_a_state_that_was_not_saved_so_is_not_loaded(change):
+    model = covariance.EwmaCovariance()
+    saved = model.start(panel(30, 3)).save()
+    assert covariance.EwmaCovarianceState.load(model, saved).save() == saved
+    for key, value in change.items():
+        into = saved if key in saved else saved["moments"]
+        into[key] = value
+        if value is None and key != "moments":
+            del into[key]
+    with pytest.raises(MarginError):
+        covariance.EwmaCovarianceState.load(model, saved)
+    with pytest.raises(ShapeError, match="saved must be the dictionary"):
+        covariance.EwmaCovarianceState.load(model, {})
 
 
 def test_assets_may_come_in_any_order():

@@ -130,7 +130,8 @@ def test_rates_are_the_quantile_of_each_model_in_force_for_the_next_move():
     scale = QUANTILE / np.sqrt(365.0)
     assert table.rate["fixed"] == pytest.approx(np.full(350, 0.5 * scale), rel=1e-14)
     assert table.rate["path"] == pytest.approx(np.linspace(0.4, 0.6, 400)[50:] * scale, rel=1e-14)
-    expected = QUANTILE * np.sqrt(Ewma().filter(returns)[50:])
+    first = Ewma().start(returns[:50]).variance
+    expected = QUANTILE * np.sqrt(Ewma(start_variance=first).filter(returns[50:]))
     assert table.rate["ewma"] == pytest.approx(expected, rel=1e-11)
     move = np.diff(price[50:]) / price[50:-1]
     exceptions = int((np.abs(move) > expected[:-1]).sum())
@@ -140,14 +141,16 @@ def test_rates_are_the_quantile_of_each_model_in_force_for_the_next_move():
     assert weekly.rate["fixed"] == pytest.approx(2.0 * table.rate["fixed"], rel=1e-14)
 
 
-def test_no_model_sees_the_future():
+@pytest.mark.parametrize("warm_up", [40, 100])  # 40: fewer than the 75 returns that begin an EWMA
+def test_no_model_sees_the_future(warm_up):
     price, other = walk(), walk()
-    other[300:] *= np.exp(np.cumsum(np.full(100, 0.05)))
+    seen = warm_up + 10
+    other[seen:] *= np.exp(np.cumsum(np.full(400 - seen, 0.05)))
     for model in (Ewma(), Garch(omega=1e-5, alpha=0.1, beta=0.85), MarginVolatility(article28=(StressedWeight(),))):
-        one = compare_volatility({"m": model}, price, warm_up=100, implied=0.4)
-        two = compare_volatility({"m": model}, other, warm_up=100, implied=0.4)
-        assert np.array_equal(one.rate["m"][:200], two.rate["m"][:200])
-        assert not np.array_equal(one.rate["m"][200:], two.rate["m"][200:])
+        one = compare_volatility({"m": model}, price, warm_up=warm_up, implied=0.4)
+        two = compare_volatility({"m": model}, other, warm_up=warm_up, implied=0.4)
+        assert np.array_equal(one.rate["m"][:10], two.rate["m"][:10])
+        assert (one.rate["m"][10:] != two.rate["m"][10:]).all()
 
 
 def test_implied_volatility_is_known_at_its_close():

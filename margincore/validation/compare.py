@@ -235,7 +235,11 @@ def _sigma_path(model: Any, returns: Floats, implied: Floats | None, begin: int,
     if isinstance(model, VolatilityModel):
         if model.observes != "returns":
             raise RangeError(f"model must observe returns, observes {model.observes}: give its path as an array")
-        return np.sqrt(model.filter(returns)[begin:] * yearly)
+        # From a state that has seen the warm-up alone: a start taken from the data must not know what comes later.
+        state, path = model.start(returns[:begin]), np.empty(bars - begin)
+        path[0] = state.variance
+        state.extend(returns[begin:], path[1:])
+        return np.sqrt(path * yearly)
     if isinstance(model, (int, float)) and not isinstance(model, bool):
         return np.full(bars - begin, number("volatility", model, above=0.0))
     path = floats("volatility", model, finite=False)
