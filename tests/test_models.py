@@ -208,6 +208,38 @@ def test_every_number_is_checked(kind):
         example(kind, start_variance=0.0)
 
 
+def test_negative_weights_and_weights_without_return_are_refused():
+    for wrong in ({"alpha": 0.03, "gamma": -0.04}, {"gamma": 0.14}, {"gamma": (0.05, 0.03)}):
+        with pytest.raises(MarginError, match=r"alpha \+ gamma|persistence|lags of alpha"):
+            example(vol.Gjr, **wrong)
+    assert vol.Gjr(omega=1e-6, alpha=0.03, gamma=-0.03, beta=0.9).recursion().second == (0.0,)
+    for wrong in ({"beta": 1.0}, {"beta": -1.0}, {"beta": (0.6, 0.5)}, {"gamma": (0.1, 0.1)}):
+        with pytest.raises(MarginError, match="unit circle|lags of alpha"):
+            example(vol.Egarch, **wrong)
+    for wrong in ({"phi": 0.9}, {"alpha": 0.2}, {"rho": 1.0}):
+        with pytest.raises(RangeError, match="phi must be at most beta|alpha \\+ beta|persistence"):
+            example(vol.Component, **wrong)
+    for wrong in ({"daily": 0.5}, {"windows": (1, 1, 22)}, {"windows": (1, 5)}, {"windows": (1, 5, 65)}):
+        with pytest.raises(RangeError, match="persistence|windows"):
+            example(vol.Har, **wrong)
+    with pytest.raises(RangeError, match="realised_variance must be at least 0, was -1e-05"):
+        vol.Har.fit(np.append(observations(vol.Har), -1e-5))
+
+
+@models
+def test_horizons_paths_and_steps_are_counts(kind):
+    model = example(kind, start_variance=1e-4)
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(RangeError, match="horizon_steps"):
+            model.forecast(observations(kind), wrong)
+        with pytest.raises(RangeError, match="steps"):
+            model.simulate(wrong, np.random.default_rng(1))
+        with pytest.raises(RangeError, match="paths"):
+            model.simulate(2, np.random.default_rng(1), paths=wrong)
+    with pytest.raises(RangeError, match="generator must be"):
+        model.simulate(2, 7)
+
+
 @models
 def test_a_foreign_state_is_refused(kind):
     other = vol.Ewma(decay=0.5, start_variance=1.0).start()

@@ -23,7 +23,7 @@ def margin_path(name: str, values: Any, *, least: int = 1, length: int | None = 
         raise ShapeError(f"{name} must have at least {least} periods, had {len(path)}")
     if not (path > 0.0).all():
         where = int(np.flatnonzero(~(path > 0.0))[0])
-        raise RangeError(f"{name} must be positive, was {path[where]!r} at position {where}")
+        raise RangeError(f"{name} must be positive, was {float(path[where])!r} at position {where}")
     return path
 
 

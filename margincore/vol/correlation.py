@@ -26,7 +26,7 @@ def covariance_to_correlation(covariance: Any) -> Floats:
     variance = np.diagonal(matrix)
     if not (variance > 0.0).all():
         column = int(np.flatnonzero(~(variance > 0.0))[0])
-        raise RangeError(f"covariance must have positive variances, was {variance[column]!r} at {column}")
+        raise RangeError(f"covariance must have positive variances, was {float(variance[column])!r} at {column}")
     sigma = np.sqrt(variance)
     result: Floats = np.clip(matrix / (sigma[:, None] * sigma[None, :]), -1.0, 1.0)
     np.fill_diagonal(result, 1.0)
@@ -48,7 +48,7 @@ def _correlation(name: str, matrix: Any) -> Floats:
     if not np.allclose(np.diagonal(result), 1.0, rtol=0.0, atol=1e-12):
         raise RangeError(f"{name} must have ones on its diagonal, was {np.diagonal(result).tolist()!r}")
     if float(np.max(np.abs(result))) > 1.0 + 1e-12:
-        raise RangeError(f"{name} must lie in [-1, 1], was {np.max(np.abs(result))!r}")
+        raise RangeError(f"{name} must lie in [-1, 1], was {float(np.max(np.abs(result)))!r}")
     return result
 
 

@@ -123,7 +123,7 @@ class Har(VolatilityModel):
         if series.size < 50 + spans[2]:
             raise ShapeError(f"realised_variance must hold at least {50 + spans[2]} observations, had {series.size}")
         if series.min() < 0.0:
-            raise RangeError(f"realised_variance must be at least 0, was {series.min()!r}")
+            raise RangeError(f"realised_variance must be at least 0, was {float(series.min())!r}")
         scale = float(np.mean(series))
         if not float(np.std(series)) > 1e-10 * scale:
             raise RangeError(f"realised_variance must vary, was {float(series[0])!r} throughout")

@@ -257,7 +257,7 @@ class MarginVolatility:
         still = first.max(axis=0) == first.min(axis=0)
         if still.any():
             raise RangeError(f"history must move in its first {self.observations_min} bars, "
-                             f"was constant at {first[0, still.argmax()]!r}")
+                             f"was constant at {float(first[0, still.argmax()])!r}")
 
 
 def _panel(values: Any) -> Floats:

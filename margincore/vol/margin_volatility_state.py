@@ -39,7 +39,7 @@ def implied_row(values: Floats) -> Floats:
     if bad.any():
         where = int(np.flatnonzero(bad)[0])
         kind = NotFiniteError if np.isinf(values[where]) else RangeError
-        raise kind(f"implied must be a decimal per annum in (0, {IMPLIED_MAX:g}], was {values[where]!r} "
+        raise kind(f"implied must be a decimal per annum in (0, {IMPLIED_MAX:g}], was {float(values[where])!r} "
                    f"at position {where}")
     return values
 
@@ -50,7 +50,8 @@ def returns_row(values: Floats) -> Floats:
     if bad.any():
         where = int(np.flatnonzero(bad)[0])
         kind = NotFiniteError if np.isinf(values[where]) else RangeError
-        raise kind(f"returns must be log returns within {RETURN_MAX:g}, was {values[where]!r} at position {where}")
+        raise kind(f"returns must be log returns within {RETURN_MAX:g}, was {float(values[where])!r} "
+                   f"at position {where}")
     return values
 
 

@@ -26,7 +26,7 @@ def prices(name: str, values: Any, *, length: int | None = None) -> Floats:
     if bad.any():
         where = int(np.flatnonzero(bad)[0])
         kind = NotFiniteError if np.isinf(array[where]) else RangeError
-        raise kind(f"{name} must be positive and finite, was {array[where]!r} at position {where}")
+        raise kind(f"{name} must be positive and finite, was {float(array[where])!r} at position {where}")
     return array
 
 
@@ -43,7 +43,8 @@ def bars(open: Any, high: Any, low: Any, close: Any) -> tuple[Floats, Floats, Fl
         bad = broken & ~gone
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
-            bar = f"open {o[i]!r}, high {h[i]!r}, low {lo[i]!r}, close {c[i]!r}"
+            bar = ", ".join(f"{part} {float(column[i])!r}" for part, column in
+                            (("open", o), ("high", h), ("low", lo), ("close", c)))
             raise RangeError(f"{rule}, was {bar} at bar {i}")
     if gone.any():
         o, h, lo, c = (np.where(gone, np.nan, column) for column in (o, h, lo, c))
