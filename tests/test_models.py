@@ -287,6 +287,27 @@ def test_egarch_with_heavy_tails_forecasts_further_by_simulation():
     np.testing.assert_allclose(close, exact, rtol=0.02)
 
 
+@pytest.mark.parametrize("law", [vol.StudentT(6.0), vol.SkewT(6.0, -0.2)], ids=["t", "skewed t"])
+def test_egarch_with_heavy_tails_has_no_long_run_variance_in_closed_form(law):
+    for alpha, gamma in ((0.15, -0.05), (-0.05, 0.06), (-0.05, -0.06)):  # shocks, rises or falls raise the variance
+        model = vol.Egarch(omega=-0.4, alpha=alpha, gamma=gamma, beta=0.955, innovation=law)
+        assert model.unconditional_variance == math.inf
+    calming = vol.Egarch(omega=-0.4, alpha=-0.05, gamma=0.02, beta=0.955, innovation=law)
+    with pytest.raises(RangeError, match="closed form"):
+        _ = calming.unconditional_variance
+    # Begun where the log variance rests, it stays there on average: E|z| is that of the law.
+    for model in (calming, vol.Egarch(omega=-0.4, alpha=0.3, gamma=-0.05, beta=0.9, innovation=law)):
+        logs = np.log(model.simulate(40, np.random.default_rng(4), paths=20_000).variance)
+        error = logs[:, -1].std() / math.sqrt(20_000)
+        assert logs[:, -1].mean() == pytest.approx(logs[0, 0], abs=4.5 * error)
+
+
+def test_egarch_rests_and_ends_where_simulation_does():
+    model = example(vol.Egarch, alpha=0.3)
+    variance = model.simulate(300, np.random.default_rng(5), paths=20_000).variance[:, -1]
+    assert variance.mean() == pytest.approx(model.unconditional_variance, abs=4.5 * variance.std() / math.sqrt(20_000))
+
+
 def test_a_series_without_a_start_is_refused_alone():
     table = np.column_stack([np.zeros(50), observations(vol.Ewma)[:50], np.full(50, np.nan)])
     found = vol.Ewma().filter_panel(table)

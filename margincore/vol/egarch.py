@@ -80,12 +80,20 @@ class Egarch(VolatilityModel):
 
     @property
     def unconditional_variance(self) -> float:
-        """Long-run variance per step; infinite under a heavy tail that feeds back."""
-        level = self._mean_log(MEAN_ABSOLUTE)
+        """Long-run variance per step; infinite under a heavy tail that feeds back.
+
+        Raises
+        ------
+        RangeError
+            Under a heavy tail where shocks only calm: it exists then, but has no closed form.
+        """
         responses = self._responses(TERMS_MOST)
-        if not self._tame(responses):
-            return math.inf
-        return math.exp(level + math.fsum(_log_moment(a, g) for a, g in responses))
+        if isinstance(self.innovation, Normal):
+            return math.exp(self._mean_log(MEAN_ABSOLUTE) + math.fsum(_log_moment(a, g) for a, g in responses))
+        if all(a + g <= 0.0 and a - g <= 0.0 for a, g in responses):
+            raise RangeError(f"innovation must be Normal for a long-run variance in closed form where shocks calm, was "
+                             f"{self.innovation!r}: take the mean of `simulate`")
+        return math.inf
 
     def recursion(self) -> Recursion:
         """The kernel recursion of these parameters."""
@@ -154,10 +162,6 @@ class Egarch(VolatilityModel):
             if lag >= len(recursion.first) and max(abs(x) for pair in recent for x in pair) < 1e-18:
                 break
         return past
-
-    def _tame(self, responses: list[tuple[float, float]]) -> bool:
-        # Whether every shock has an exponential moment: always under the normal law, else where it only calms.
-        return isinstance(self.innovation, Normal) or all(a + g <= 0.0 and a - g <= 0.0 for a, g in responses)
 
     def _path(self, lag_values: dict[str, Any], steps: int) -> Floats:
         responses = self._responses(steps - 1)
