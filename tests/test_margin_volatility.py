@@ -17,6 +17,7 @@ from margincore.vol.blend import MaxBlend, RegimeBlend, WeightedBlend
 from margincore.vol.egarch import Egarch
 from margincore.vol.ewma import Ewma
 from margincore.vol.garch import Garch
+from margincore.vol.innovation import StudentT
 from margincore.vol.margin_volatility import MarginVolatility
 from margincore.vol.margin_volatility_state import DataStatus, MarginVolatilityState
 from margincore.vol.sliding import SlidingSum
@@ -187,6 +188,69 @@ def test_lookback_floor_is_the_volatility_of_its_years():
         assert floored[end - 250] == pytest.approx(max(floor, plain), rel=1e-12)
     with pytest.raises(ShapeError, match="at least 250 returns, had 100"):
         MarginVolatility(article28=(LookbackFloor(),)).start(series[:100])
+
+
+def test_the_three_options_on_simulated_crashes():
+    """What the published text asks of each, on 4 x 3,000 days of clustered, fat-tailed returns."""
+    law = Garch(omega=8e-6, alpha=0.12, beta=0.87, innovation=StudentT(4.0))
+    panel = np.ascontiguousarray(law.simulate(3_000, np.random.default_rng(28), paths=4).returns.T)
+    plain = MarginVolatility().filter(panel, warm_up=300)
+    buffered = MarginVolatility(article28=(Buffer(),)).filter(panel, warm_up=300)
+    # (a) at least 25 % on top while calm, never below the calculated margin, exhausted where that rises sharply.
+    share = buffered / plain - 1.0
+    assert (share >= -1e-15).all() and (share <= 0.25 + 1e-12).all()
+    sharp = 1.25 * plain[1:] > 1.10 * buffered[:-1]
+    assert share[1:][~sharp] == pytest.approx(0.25, abs=1e-12) and 0.01 < sharp.mean() < 0.5
+    assert share[1:][plain[1:] > 1.5 * plain[:-1]].max() < 0.02
+    first = sharp & (share[:-1] > 0.2499)
+    rise = {name: (path[1:] / path[:-1])[first] for name, path in (("plain", plain), ("buffered", buffered))}
+    assert first.sum() > 50 and (rise["buffered"] < rise["plain"]).all()
+    # (b) a quarter of the variance is that of the worst 60 days so far, or more where today is worse than they were.
+    weighted = MarginVolatility(article28=(StressedWeight(),)).filter(panel, warm_up=300)
+    squares = np.lib.stride_tricks.sliding_window_view(panel ** 2, 60, axis=0).mean(axis=2)
+    worst = np.maximum.accumulate(squares, axis=0)[300 - 60:] * 365.0
+    assert weighted ** 2 == pytest.approx(0.75 * plain ** 2 + 0.25 * np.maximum(worst, plain ** 2), rel=1e-10)
+    # (c) never below the volatility of the look-back, nor of all days there are while they are fewer.
+    floored = MarginVolatility(article28=(LookbackFloor(years=5.0),)).filter(panel, warm_up=300)
+    for day in (300, 1_000, 1_825, 1_826, 2_500, 3_000):
+        seen = panel[max(0, day - 1_825):day]
+        floor = np.sqrt((seen ** 2).mean(axis=0) * 365.0)
+        assert floored[day - 300] == pytest.approx(np.maximum(plain[day - 300], floor), rel=1e-12)
+
+
+def test_everything_counts_the_days_since_the_bar_before():
+    series, days = returns(80, 17), 2.5
+    half = MarginVolatility(half_life_rise_days=3.0, half_life_fall_days=5.0)
+    for move, half_life in ((0.3, 3.0), (0.0, 5.0)):
+        state, target = half.start(series), MarginVolatility().start(series)
+        before, aim = state.sigma_annual()[0], target.step(move)[0]
+        assert state.step(move, elapsed_days=days)[0] == pytest.approx(aim + (before - aim) * 0.5 ** (days / half_life))
+    limited = MarginVolatility(rise_max_daily=0.1, fall_max_daily=0.01)
+    for move, factor in ((0.5, 1.1), (0.0, 0.99)):
+        state = limited.start(series)
+        before = state.sigma_annual()[0]
+        assert state.step(move, elapsed_days=0.5)[0] == pytest.approx(before * factor ** 0.5, rel=1e-14)
+    drawn = MarginVolatility(article28=(Buffer(rebuild_half_life_days=10.0),))
+    state, plain = drawn.start(series), MarginVolatility().start(series)
+    kept, full = state.sigma_annual()[0], 1.25 * plain.step(0.3)[0]
+    kept = max(kept, full / 1.25)
+    assert state.step(0.3, elapsed_days=days)[0] == pytest.approx(full + (kept - full) * 0.5 ** (days / 10.0))
+    regime = MarginVolatility(blend=RegimeBlend(long_run_half_life_days=20.0, implied_weight=0.0))
+    one, other = regime.start(series), regime.start(series)
+    one.step(0.3, elapsed_days=days)
+    other.step(0.3)
+    assert one.save()["arrays"]["_long_run"] > other.save()["arrays"]["_long_run"]
+    waiting = MarginVolatility(stale_after_days=3.0).start(series, implied=np.full(80, 0.6))
+    assert np.isfinite(waiting.step(np.nan, np.nan, elapsed_days=3.0)).all()
+    assert waiting.status() == [DataStatus.IMPLIED_STALE] and waiting.save()["arrays"]["_age"] == [3.0]
+    assert np.isnan(waiting.sigma_annual(age_days=0.1)).all() and waiting.status(age_days=0.1) == [DataStatus.UNKNOWN]
+
+
+def test_days_per_year_and_days_per_bar_annualise():
+    series = returns(80, 18)
+    plain = MarginVolatility().filter(series)
+    assert MarginVolatility(days_per_year=252.0).filter(series) == pytest.approx(plain * np.sqrt(252.0 / 365.0))
+    assert MarginVolatility(bar_days=1.0 / 24.0).filter(series) == pytest.approx(plain * np.sqrt(24.0))
 
 
 def test_sliding_sums_do_not_drift_after_a_crash():
