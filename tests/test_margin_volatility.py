@@ -207,8 +207,8 @@ def test_the_three_options_on_simulated_crashes():
     assert first.sum() > 50 and (rise["buffered"] < rise["plain"]).all()
     # (b) a quarter of the variance is that of the worst 60 days so far, or more where today is worse than they were.
     weighted = MarginVolatility(article28=(StressedWeight(),)).filter(panel, warm_up=300)
-    squares = np.lib.stride_tricks.sliding_window_view(panel ** 2, 60, axis=0).mean(axis=2)
-    worst = np.maximum.accumulate(squares, axis=0)[300 - 60:] * 365.0
+    squares = np.array([(panel[max(0, day - 60):day] ** 2).mean(axis=0) for day in range(30, 3_001)])
+    worst = np.maximum.accumulate(squares, axis=0)[300 - 30:] * 365.0
     assert weighted ** 2 == pytest.approx(0.75 * plain ** 2 + 0.25 * np.maximum(worst, plain ** 2), rel=1e-10)
     # (c) never below the volatility of the look-back, nor of all days there are while they are fewer.
     floored = MarginVolatility(article28=(LookbackFloor(years=5.0),)).filter(panel, warm_up=300)

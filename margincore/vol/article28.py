@@ -62,7 +62,7 @@ class StressedWeight:
         In [0, 1]; 0.25 or more meets the regulation.
     sigma_annual : float, optional
         Volatility per annum of the stressed observations.  When omitted: of the `window` consecutive bars with the
-        highest mean square that the history so far has seen.
+        highest mean square that the history so far has seen; half of them are enough where it begins or has gaps.
     window : int
         Bars, at least 2.
     """
