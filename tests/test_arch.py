@@ -89,6 +89,21 @@ def test_standard_errors_and_estimates(name, law):
                                rtol=0.15 if kinked else 5e-3)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", ["garch", "gjr", "egarch"])
+def test_likelihood_is_no_lower_from_the_same_first_variance(name, law):
+    kind, _, process, _ = MODELS[name]
+    for scale in (1.0, 0.01):
+        returns = scale * simulated(law)
+        fit = kind.fit(returns, innovation=law, start=float(returns.var()))
+        problem = univariate.ConstantMean(returns, volatility=process, distribution=LAWS[law][1](), rescale=False)
+        theirs = problem.fit(disp="off", tol=1e-10, backcast=float(returns.var()))
+        assert fit.log_likelihood >= theirs.loglikelihood - 1e-6
+        if scale == 1.0:  # at the size that theirs is made for
+            assert fit.log_likelihood <= theirs.loglikelihood + 1e-2
+
+
 def test_har_at_the_same_data():
     truth = vol.Har(omega=0.1, daily=0.35, weekly=0.3, monthly=0.2, noise=0.4)
     series = truth.simulate(2_000, np.random.default_rng(8)).returns[0]

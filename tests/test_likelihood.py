@@ -59,6 +59,31 @@ def test_gradient_equals_differences_and_density_the_twin(shape, law, start):
         np.testing.assert_allclose(parts, twin, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("law", [vol.Normal(), vol.StudentT(2.5), vol.StudentT(8.0), vol.SkewT(5.0, -0.4),
+                                 vol.SkewT(3.0, 0.6), vol.SkewT(40.0, 0.0)], ids=repr)
+def test_laws_have_unit_variance_and_the_moments_they_state(law):
+    integrate = pytest.importorskip("scipy.integrate", reason="SciPy is not installed")
+    name = {vol.Normal: "normal", vol.StudentT: "student_t", vol.SkewT: "skew_t"}[type(law)]
+
+    def moment(function, low, high):  # in three parts: the joint of a skewed law is not smooth
+        borders = sorted({low, high, *(x for x in (-2.0, 0.0, 2.0) if low < x < high)})
+        return math.fsum(integrate.quad(lambda z: function(z) * math.exp(log_density(z, 1.0, name, law.values())), x, y,
+                                        epsabs=1e-12, epsrel=1e-10, limit=400)[0]
+                         for x, y in zip(borders, borders[1:], strict=False))
+
+    far = math.inf
+    heavy = 1e-4 if law.values() and law.values()[0] < 4.0 else 1e-8  # a tail of x^-1.5 is hard to integrate
+    assert moment(lambda z: 1.0, -far, far) == pytest.approx(1.0, abs=1e-8)
+    assert moment(lambda z: z, -far, far) == pytest.approx(0.0, abs=1e-6)
+    assert moment(lambda z: z * z, -far, far) == pytest.approx(1.0, abs=heavy)
+    assert moment(lambda z: z * z, -far, 0.0) == pytest.approx(law.low_share(), abs=heavy)
+    assert moment(abs, -far, far) == pytest.approx(law.absolute_mean(), abs=1e-6)
+    drawn = law.draw(np.random.default_rng(3), (400_000,))
+    assert drawn.mean() == pytest.approx(0.0, abs=0.01)
+    assert np.abs(drawn).mean() == pytest.approx(law.absolute_mean(), abs=0.01)
+    assert np.mean(drawn < 0.5) == pytest.approx(moment(lambda z: 1.0, -far, 0.5), abs=0.005)
+
+
 def test_benchmark_of_fiorentini_calzolari_and_panattoni():
     # G. Fiorentini, G. Calzolari, L. Panattoni, Journal of Applied Econometrics 11 (1996) 399-417; values as in
     # B. McCullough, C. Renfro, Journal of Economic and Social Measurement 25 (1999) 59-71.

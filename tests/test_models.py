@@ -159,6 +159,7 @@ def test_har_fit_is_least_squares_with_its_standard_errors():
     assert fit.r_squared == pytest.approx(1.0 - np.mean(errors ** 2) / np.var(series[22:]), rel=1e-9)
     assert (np.abs(fit.values - [1e-5, 0.35, 0.3, 0.2]) < 4.0 * fit.standard_errors()).all()
     assert fit.model.noise == pytest.approx(0.4, rel=0.05) and fit.observations == 2_978
+    assert fit.model.start_variance == pytest.approx(series.mean(), rel=1e-14)
 
 
 @pytest.mark.parametrize("law", [vol.StudentT(5.0), vol.SkewT(5.0, -0.4)], ids=["t", "skewed t"])
