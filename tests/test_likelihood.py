@@ -10,6 +10,7 @@ from shared_data import shared
 from margincore import vol
 from margincore.errors import NotConvergedError, RangeError, ShapeError
 from margincore.kernels.likelihood import Likelihood
+from margincore.vol.problem import inverse
 
 LAWS = {"normal": (), "student_t": (6.5,), "skew_t": (5.0, -0.2)}
 THETAS = {
@@ -158,6 +159,64 @@ def test_variance_targeting_meets_the_sample(kind, law):
     zero = kind.fit(returns + 0.003, innovation=law, targeting=True, mean="zero")
     assert zero.model.mean == 0.0 and zero.model.unconditional_variance == pytest.approx(
         np.mean((returns + 0.003) ** 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("skew, bound", [(-0.6, 6), (0.5, 3)])
+def test_a_skewed_gjr_keeps_to_the_bound_of_the_law_it_finds(skew, bound):
+    """Falls weigh as often as they come: near the bound the search is repeated until law and persistence agree."""
+    law = vol.SkewT(4.0, skew)
+    truth = vol.Gjr(omega=1e-6, alpha=0.0, gamma=0.2, beta=0.997 - 0.2 * law.low_share(), innovation=law)
+    table = np.ascontiguousarray(truth.simulate(800, np.random.default_rng(38), paths=12).returns.T)
+    panel = vol.Gjr.fit_panel(table, innovation="skew_t")
+    assert (panel.status == 0).all()
+    at_bound = 0
+    for at in range(12):
+        fit = vol.Gjr.fit(table[:, at].copy(), innovation="skew_t")
+        assert fit.values.tobytes() == panel.values[at].tobytes() and fit.log_likelihood == panel.log_likelihood[at]
+        assert fit.model == panel.model(at)
+        assert fit.model.persistence <= 0.999999 + 1e-8
+        if fit.model.persistence > 0.99999:
+            at_bound += 1
+            assert "beta" in fit.fixed and np.isnan(fit.standard_errors()[4])
+            assert np.isfinite(fit.standard_errors()[[0, 1, 5, 6]]).all()
+        else:  # nothing but zero holds the fit, so the score vanishes
+            assert "beta" not in fit.fixed
+            kernel = fit.problem.kernel(800)
+            errors = fit.standard_errors("opg")
+            free = [i for i, name in enumerate(fit.names) if name not in fit.fixed]
+            gradient = fit.problem._gradient(kernel, table[:, at].copy(), fit.values)
+            assert np.abs(gradient[free] * errors[free]).max() < 1e-3
+    assert at_bound == bound
+
+
+def test_fits_that_rest_on_a_bound_say_so():
+    returns = simulated()
+    criteria = vol.Garch.fit(returns, mean="zero", targeting=True)
+    assert criteria.fixed == ("mean", "omega")
+    assert criteria.aic == pytest.approx(4.0 - 2.0 * criteria.log_likelihood)
+    assert criteria.bic == pytest.approx(2.0 * math.log(3000) - 2.0 * criteria.log_likelihood)
+    calm = np.random.default_rng(0).standard_normal(500) * 0.01
+    fit = vol.Garch.fit(calm)
+    assert fit.fixed == ("alpha",) and fit.parameters()["alpha"] == 0.0 and np.isnan(fit.standard_errors()[2])
+    with pytest.raises(NotConvergedError, match="decay must have an optimum inside"):
+        vol.Ewma.fit(np.random.default_rng(2).standard_normal(500) * 0.01)
+
+
+def test_an_information_matrix_that_is_none_gives_no_errors():
+    scale = np.array([1e6, 1.0, 1e-6])
+    matrix = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, 0.2], [0.1, 0.2, 3.0]]) * np.outer(scale, scale)
+    np.testing.assert_allclose(inverse(matrix) @ matrix, np.eye(3), atol=1e-3)
+    for wrong in (-matrix, matrix * [[1.0, 9.0, 1.0], [9.0, 1.0, 1.0], [1.0, 1.0, 1.0]], np.zeros((3, 3)),
+                  np.ones((3, 3)), np.full((3, 3), np.nan)):
+        with pytest.raises(NotConvergedError, match="must be positive definite"):
+            inverse(wrong)
+
+
+def test_each_parameter_needs_ten_returns():
+    returns = simulated()
+    with pytest.raises(ShapeError, match="at least 100 observations, had 99"):
+        vol.Gjr.fit(returns[:99], p=2, q=2, innovation="skew_t")
+    vol.Gjr.fit(returns[:100], p=2, q=2)
 
 
 def test_ewma_fit_is_the_best_decay():

@@ -219,6 +219,18 @@ def test_a_variance_that_would_reach_zero_is_refused():
     assert out[-1] > 0.0 and slow.update(0.0) > 0.0
 
 
+def test_a_negative_realised_variance_is_refused():
+    state = begin("direct")
+    before, panel, out = state.copy(), PanelState([state.copy(), state.copy()]), np.empty(2)
+    with pytest.raises(NotFiniteError, match="was -1e-06"):
+        state.update(-1e-6)
+    with pytest.raises(NotFiniteError):
+        state.extend(np.array([1e-4, -1e-6]), np.empty(2))
+    assert state == before and state.update(0.0) > 0.0
+    panel.update(np.array([-1e-6, 1e-4]), out)
+    assert math.isnan(out[0]) and out[1] > 0.0 and panel.refused.tolist() == [1, 0]
+
+
 def test_a_refused_return_in_a_batch_is_refused_alone():
     table = np.column_stack([series("square", 40, seed) for seed in range(3)])
     table[7, 1] = math.nan

@@ -18,7 +18,7 @@ from margincore.vol.base import VolatilityModel, backcast
 from margincore.vol.problem import FitSpec, Problem, make_problem
 
 SERIES_PER_TASK = 4
-PASSES_MOST = 6
+PASSES_MOST = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,24 +153,27 @@ def maximise(spec: FitSpec, returns: Any, *, p: int, q: int, mean: str, innovati
 
 
 def _search(problem: Problem, series: Floats) -> VolatilityFit:
-    reason: RangeError | None = None
+    evaluations = 0
     for _ in range(PASSES_MOST):
         kernel = problem.kernel(series.size)
         theta, info, status = np.empty(kernel.thetas), np.empty(4), np.empty(1, np.int32)
         optimiser.fit(kernel, series, theta, info, status, 0, 1)
+        evaluations += int(info[2])
         if status[0]:
             raise NotConvergedError(f"the likelihood of {series.size} returns must have an optimum that the search "
-                                    f"can prove, was {STATUS[status[0]]!r} after {int(info[2])} evaluations")
+                                    f"can prove, was {STATUS[status[0]]!r} after {evaluations} evaluations")
         values = problem.values(theta)
-        try:
-            model = problem.model(series, values)
-        except RangeError as found:
-            # Under a skewed law the bound on the persistence depends on the law: once more, with the law found.
-            problem, reason = problem.with_law_of(values), found
-            continue
-        return VolatilityFit(model, problem.names(), values, float(info[0]), series.size, int(info[2]),
-                             problem.fixed(values), series, problem)
-    raise NotConvergedError(f"the fit must be a stationary model, but {reason}")
+        if problem.agrees(values):
+            break
+        problem = problem.with_law_of(values)
+    else:
+        raise NotConvergedError(f"the persistence and the law of the fit must agree in {PASSES_MOST} searches, did not")
+    try:
+        model = problem.model(series, values)
+    except RangeError as found:
+        raise NotConvergedError(f"the fit must be a stationary model, but {found}") from None
+    return VolatilityFit(model, problem.names(), values, float(info[0]), series.size, evaluations,
+                         problem.fixed(values), series, problem)
 
 
 def maximise_panel(spec: FitSpec, returns: Any, *, p: int, q: int, mean: str, innovation: str, start: str | float,
@@ -266,13 +269,12 @@ def _check_varies(series: Floats) -> None:
 
 def _bring_back(problem: Problem, columns: Floats, values: Floats, likelihoods: Floats,
                 status: npt.NDArray[np.int32]) -> None:
-    # Fits of a skewed law that are not stationary under it, again one by one.
+    # Fits of a skewed law that kept to the bound of another law, again one by one.
     for at in np.flatnonzero(status == 0):
+        if problem.agrees(values[at]):
+            continue
         try:
-            problem.model(columns[at], values[at])
-        except RangeError:
-            try:
-                again = _search(problem, columns[at])
-                values[at], likelihoods[at] = again.values, again.log_likelihood
-            except NotConvergedError:
-                values[at], likelihoods[at], status[at] = np.nan, np.nan, STATUS.index("stopped")
+            again = _search(problem, columns[at])
+            values[at], likelihoods[at] = again.values, again.log_likelihood
+        except NotConvergedError:
+            values[at], likelihoods[at], status[at] = np.nan, np.nan, STATUS.index("stopped")

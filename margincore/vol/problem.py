@@ -92,13 +92,27 @@ class Problem:
             lag = name.startswith(("alpha", "beta", "phi", "rho")) and self.spec.family != "egarch"
             if (lag or name in bounds) and not low + 1e-12 < value < high - 1e-9:
                 found.append(name)
-        if self.spec.family in ("garch", "gjr"):
+        if self.spec.family in ("garch", "gjr") and self._persistence(values) >= PERSISTENCE_MOST - 1e-9:
             weights = {name: value for name, value in zip(names, values, strict=True)
                        if name.startswith(("alpha", "beta"))}
-            falls = math.fsum(value for name, value in zip(names, values, strict=True) if name.startswith("gamma"))
-            if math.fsum(weights.values()) + self.low_share * falls >= PERSISTENCE_MOST - 1e-9:
-                found.append(max(weights, key=weights.__getitem__))
+            found.append(max(weights, key=weights.__getitem__))
         return tuple(dict.fromkeys(found))
+
+    def agrees(self, values: Floats) -> bool:
+        """Whether the bound on the persistence that the search kept to is that of the law it found.
+
+        The persistence of a skewed GJR depends on the skew, so that its search must be repeated until they agree.
+        """
+        if self.spec.family != "gjr" or self.law != "skew_t":
+            return True
+        found = self.with_law_of(values)
+        bound = self._persistence(values) >= PERSISTENCE_MOST - 1e-9
+        return found._persistence(values) < 1.0 and not (bound and abs(found.low_share - self.low_share) > 1e-9)
+
+    def _persistence(self, values: Floats) -> float:
+        named = list(zip(self.names(), values.tolist(), strict=True))
+        falls = math.fsum(value for name, value in named if name.startswith("gamma"))
+        return math.fsum(value for name, value in named if name.startswith(("alpha", "beta"))) + self.low_share * falls
 
     def covariance(self, returns: Floats, values: Floats, free: list[int], kind: str) -> Floats:
         """Covariance of the estimates in `free`."""
