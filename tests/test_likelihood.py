@@ -212,6 +212,17 @@ def test_an_information_matrix_that_is_none_gives_no_errors():
             inverse(wrong)
 
 
+@pytest.mark.parametrize("returns", [np.zeros(200), np.full(200, 0.01), 1e-110 * np.arange(200.0),
+                                     1e5 + 1e-7 * np.arange(200.0)], ids=["zero", "constant", "tiny", "far"])
+def test_series_that_hardly_vary_are_constant(returns):
+    with pytest.raises(RangeError, match="returns must vary"):
+        vol.Garch.fit(returns)
+    with pytest.raises(RangeError, match="returns must vary"):
+        vol.Ewma.fit(returns)
+    panel = vol.Garch.fit_panel(np.column_stack([returns, simulated(n=200)]))
+    assert panel.status[0] == 3 and np.isnan(panel.values[0]).all() and np.isnan(panel.log_likelihood[0])
+
+
 def test_each_parameter_needs_ten_returns():
     returns = simulated()
     with pytest.raises(ShapeError, match="at least 100 observations, had 99"):

@@ -243,6 +243,18 @@ def test_a_refused_return_in_a_batch_is_refused_alone():
     assert np.isfinite(out[:, [0, 2]]).all() and panel.refused.tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1e200])
+def test_a_return_refused_at_the_end_leaves_the_state_before_it(bad):
+    table = np.column_stack([series("square", 40, seed) for seed in range(3)])
+    table[-1, 1] = bad
+    panel = PanelState([begin("square", 1) for _ in range(3)])
+    panel.extend(table, np.empty_like(table))
+    singles = [begin("square", 1) for _ in range(3)]
+    for at, single in enumerate(singles):
+        single.extend(np.ascontiguousarray(table[:39 if at == 1 else 40, at]), np.empty(39 if at == 1 else 40))
+    assert panel.states() == singles and PanelState.load(panel.save()).states() == singles
+
+
 def test_errors_name_the_rule():
     state = begin("square")
     with pytest.raises(ShapeError, match="contiguous float64"):
