@@ -483,6 +483,16 @@ cdef void starting_point(problem_t* w, int32_t k, double mean, double variance, 
         y[at + 1] = 0.0
 
 
+cdef bint inside(problem_t* w, const double* y) noexcept nogil:
+    # Whether no coordinate rests on a bound that is only the search's own.  A likelihood that drives omega to its bound
+    # has no optimum: of returns that are mostly zero, say, it grows without limit as the variance falls to nothing.
+    cdef int32_t i, count = w.mean_free + (w.target == 0.0) + (2 * w.p if w.family == EGARCH else 0)
+    for i in range(count):
+        if not w.low[i] < y[i] < w.high[i]:
+            return False
+    return True
+
+
 cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
     # Maximise from the best of eight starting points, the next best if that fails; theta for returns as scaled.  With
     # more than one lag the likelihood has several maxima as a rule: then from all eight, and the highest counts.
@@ -513,7 +523,7 @@ cdef int32_t fit_one(problem_t* w, double* theta, double* info) noexcept nogil:
         if not isfinite(losses[best]):
             break
         losses[best] = INFINITY
-        if minimise_with_kinks(w, starts[best], &value, &decrement) == CONVERGED:
+        if minimise_with_kinks(w, starts[best], &value, &decrement) == CONVERGED and inside(w, starts[best]):
             status = CONVERGED
             if value < highest:
                 highest, kept_decrement = value, decrement

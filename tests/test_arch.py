@@ -89,7 +89,7 @@ def test_standard_errors_and_estimates(name, law):
                                rtol=0.15 if kinked else 5e-3)
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore::arch.utility.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", ["garch", "gjr", "egarch"])
 def test_likelihood_is_no_lower_from_the_same_first_variance(name, law):

@@ -10,6 +10,7 @@ from shared_data import shared
 from margincore import vol
 from margincore.errors import NotConvergedError, RangeError, ShapeError
 from margincore.kernels.likelihood import Likelihood
+from margincore.vol.base import backcast
 from margincore.vol.problem import inverse
 
 LAWS = {"normal": (), "student_t": (6.5,), "skew_t": (5.0, -0.2)}
@@ -83,6 +84,18 @@ def test_laws_have_unit_variance_and_the_moments_they_state(law):
     assert drawn.mean() == pytest.approx(0.0, abs=0.01)
     assert np.abs(drawn).mean() == pytest.approx(law.absolute_mean(), abs=0.01)
     assert np.mean(drawn < 0.5) == pytest.approx(moment(lambda z: 1.0, -far, 0.5), abs=0.005)
+
+
+def test_first_variances_and_impossible_parameters():
+    returns, theta, slope = simulated(n=120), np.array([1e-4, 2e-6, 0.1, 0.1, 0.85]), np.empty(5)
+    expected = {"sample": np.mean((returns - 1e-4) ** 2), "backcast": backcast(returns - 1e-4), "number": 3e-4}
+    for start, variance in expected.items():
+        kernel = Likelihood(observations=120, family="garch", law="normal", p=1, q=1, mean=True, start=start,
+                            start_variance=3e-4)
+        assert kernel.presample_variance(returns, theta) == pytest.approx(variance, rel=1e-14)
+        assert kernel.evaluate(returns, theta * [1.0, math.nan, 1.0, 1.0, 1.0], slope) == -math.inf  # not NaN
+    short = Likelihood(observations=7, family="garch", law="normal", p=1, q=1, mean=True, start="backcast")
+    assert short.presample_variance(returns[:7].copy(), theta) == pytest.approx(backcast(returns[:7] - 1e-4), rel=1e-14)
 
 
 def test_benchmark_of_fiorentini_calzolari_and_panattoni():
@@ -221,6 +234,29 @@ def test_series_that_hardly_vary_are_constant(returns):
         vol.Ewma.fit(returns)
     panel = vol.Garch.fit_panel(np.column_stack([returns, simulated(n=200)]))
     assert panel.status[0] == 3 and np.isnan(panel.values[0]).all() and np.isnan(panel.log_likelihood[0])
+
+
+STUCK = {
+    "mostly zero": lambda shocks: np.where(np.arange(400) % 30 == 7, shocks, 0.0),
+    "one move": lambda shocks: np.append(np.zeros(399), 0.01),
+    "zero, then moving": lambda shocks: np.append(np.zeros(300), shocks[:100]),
+    "dying": lambda shocks: shocks * np.exp(-np.linspace(0.0, 30.0, 400)),
+}
+
+
+@pytest.mark.parametrize("kind", [vol.Garch, vol.Gjr])
+@pytest.mark.parametrize("name", STUCK)
+def test_a_likelihood_without_limit_is_no_fit(name, kind):
+    """Of a price that stands still a Student likelihood grows for ever as omega falls: that was a variance of 1e-15."""
+    returns = STUCK[name](np.random.default_rng(0).standard_normal(400) * 0.01)
+    with pytest.raises(NotConvergedError, match="must have an optimum that the search can prove, was 'stopped'"):
+        kind.fit(returns, innovation="student_t")
+    panel = kind.fit_panel(np.column_stack([returns, simulated(n=400)]), innovation="student_t")
+    assert panel.status.tolist() == [1, 0] and np.isnan(panel.values[0]).all() and np.isnan(panel.log_likelihood[0])
+    with pytest.raises(NotConvergedError, match="series 0"):
+        panel.model(0)
+    kept = kind.fit(returns, targeting=True)  # the long-run variance is the sample's, whatever the likelihood wants
+    assert kept.model.unconditional_variance == pytest.approx(returns.var(), rel=1e-9)
 
 
 def test_each_parameter_needs_ten_returns():

@@ -124,6 +124,11 @@ def test_blends():
     assert last(RegimeBlend(enter=1.01, leave=1.0), high) == high
     for blend in (MaxBlend(), WeightedBlend(0.9), RegimeBlend()):
         assert last(blend, None) == realised
+    # The long-run level begins at the first realised one: exactly `enter` times it is stress already.
+    first = MarginVolatility().filter(series)[0]
+    assert MarginVolatility(blend=RegimeBlend(enter=1.5)).filter(series, implied=1.5 * first)[0] == 1.5 * first
+    calm = MarginVolatility(blend=RegimeBlend(enter=1.5)).filter(series, implied=1.49 * first)[0]
+    assert calm == pytest.approx(1.245 * first, rel=1e-14)
 
 
 def test_a_stale_implied_volatility_is_left_out():
@@ -134,6 +139,10 @@ def test_a_stale_implied_volatility_is_left_out():
     assert (found[51 - 30:54 - 30] == 3.0).all() and found[54 - 30] == realised[54 - 30]
     state = MarginVolatility(implied_stale_after_days=2.5).start(series, implied=implied)
     assert state.status() == [DataStatus.IMPLIED_STALE]
+    edge = MarginVolatility(implied_stale_after_days=2.0)
+    state = edge.start(series[:53], implied=implied[:53])  # two days old to the moment
+    assert state.status() == [DataStatus.FRESH] and state.sigma_annual()[0] == 3.0
+    assert state.step(0.0)[0] < 3.0 and state.status() == [DataStatus.IMPLIED_STALE]
 
 
 # Article 28

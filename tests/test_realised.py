@@ -1,5 +1,6 @@
 """Realised estimators: twins, properties, published constants, and every kind of bad data."""
 
+import math
 import os
 import subprocess
 import sys
@@ -386,6 +387,17 @@ def test_jump_test_has_its_size_without_jumps_and_power_with_them():
     assert calm == pytest.approx(jumped, rel=0.25)
 
 
+def test_jump_statistic_takes_the_quarticity_at_its_least():
+    """Steps a, a, b, b ...: quadpower over squared bipower is 16 (a b)^2 / (a + b)^4, below 1, and counts as 1."""
+    size = np.tile([0.01, 0.01, 0.002, 0.002], 50)
+    path = 100.0 * np.exp(np.cumsum(np.append(0.0, size * np.where(np.arange(200) % 2 == 0, 1.0, -1.0))))
+    found = jumps.jump_test(path)
+    assert found.quadpower_quarticity < 0.5 * found.bipower_variation ** 2
+    theta = math.pi ** 2 / 4.0 + math.pi - 5.0
+    expected = (1.0 - found.bipower_variation / found.realised_variance) / math.sqrt(theta / 200.0)
+    assert found.statistic == pytest.approx(expected, rel=1e-12)
+
+
 def test_bipower_volatility_shrugs_off_one_jump():
     close = np.exp(np.cumsum(np.random.default_rng(23).normal(0.0, 0.01, 500)))
     jumped = close.copy()
@@ -440,6 +452,11 @@ def test_bars_split_into_days():
     assert np.array_equal(paths[0], c[4:29]) and np.array_equal(paths[3], c[76:101])
     total = jumps.realised_measures(paths).realised_variance.sum()
     assert total == pytest.approx(jumps.realised_variance(c[4:101]), rel=1e-12)
+    # Bars that begin with a day have no close before it: that day only gives the close of the next.
+    whole = bars.Bars(time_ns=20 * NS_PER_DAY + HOUR * np.arange(len(c)), open=o, high=h, low=lo, close=c)
+    days, paths = whole.paths(NS_PER_DAY)
+    assert days.tolist() == [21 * NS_PER_DAY, 22 * NS_PER_DAY, 23 * NS_PER_DAY]
+    assert np.array_equal(paths[0], c[23:48]) and np.array_equal(paths[2], c[71:96])
     for period in (NS_PER_DAY + 1, HOUR // 2):
         with pytest.raises(RangeError, match="period_ns"):
             table.paths(period)

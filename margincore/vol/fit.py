@@ -104,7 +104,8 @@ class PanelFit:
     log_likelihood : float64 array, shape (series,)
         NaN where the fit failed.
     status : int32 array, shape (series,)
-        0 converged, 1 stopped without an optimum, 2 a return was not finite, 3 constant series.
+        0 converged, 1 stopped without an optimum or at the edge of the search, 2 a return was not finite,
+        3 constant series.
     """
 
     names: tuple[str, ...]
