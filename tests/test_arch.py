@@ -71,7 +71,6 @@ def test_forecasts_at_the_same_parameters(name, law):
                                theirs.std_resid[500:], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", ["garch", "gjr", "egarch"])
 def test_standard_errors_and_estimates(name, law):
@@ -80,7 +79,7 @@ def test_standard_errors_and_estimates(name, law):
     returns = simulated(law)
     fit = kind.fit(returns, innovation=law)
     problem = univariate.ConstantMean(returns, volatility=process, distribution=LAWS[law][1]())
-    robust, classic = (problem.fit(disp="off", tol=1e-10, cov_type=choice) for choice in ("robust", "classic"))
+    robust, classic = (problem.fit(disp="off", show_warning=False, tol=1e-10, cov_type=choice) for choice in ("robust", "classic"))
     errors = fit.standard_errors("sandwich")
     assert (np.abs(fit.values - robust.params.to_numpy()) < 0.03 * errors).all()  # their first variance differs
     kinked = name == "egarch"  # their differences may cross a kink in the mean: only the other errors are comparable
@@ -89,7 +88,6 @@ def test_standard_errors_and_estimates(name, law):
                                rtol=0.15 if kinked else 5e-3)
 
 
-@pytest.mark.filterwarnings("ignore::arch.utility.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", ["garch", "gjr", "egarch"])
 def test_likelihood_is_no_lower_from_the_same_first_variance(name, law):
@@ -98,7 +96,7 @@ def test_likelihood_is_no_lower_from_the_same_first_variance(name, law):
         returns = scale * simulated(law)
         fit = kind.fit(returns, innovation=law, start=float(returns.var()))
         problem = univariate.ConstantMean(returns, volatility=process, distribution=LAWS[law][1](), rescale=False)
-        theirs = problem.fit(disp="off", tol=1e-10, backcast=float(returns.var()))
+        theirs = problem.fit(disp="off", show_warning=False, tol=1e-10, backcast=float(returns.var()))
         assert fit.log_likelihood >= theirs.loglikelihood - 1e-6
         if scale == 1.0:  # at the size that theirs is made for
             assert fit.log_likelihood <= theirs.loglikelihood + 1e-2

@@ -337,6 +337,14 @@ def test_errors_of_an_egarch_do_not_difference_across_kinks(law, seed):
     np.testing.assert_allclose(sandwich / outer, 1.0, atol=0.4)
 
 
+def test_an_egarch_of_two_lags_is_found_where_the_sum_of_their_sizes_is_two():
+    """Stationary through opposite signs: roots 0.86 and 0.64."""
+    truth = vol.Egarch(omega=0.0, alpha=0.3, gamma=-0.1, beta=(1.5, -0.55))
+    fit = vol.Egarch.fit(truth.simulate(4000, np.random.default_rng(0)).returns[0], q=2)
+    assert (np.abs(fit.values - [0.0, 0.0, 0.3, -0.1, 1.5, -0.55]) < 4.0 * fit.standard_errors()).all()
+    assert np.nanmax(fit.standard_errors()) < 0.04 and fit.fixed == ()
+
+
 def test_several_lags_are_searched_from_every_start():
     """The likelihood of this series has two maxima; the best of the starting points leads to the lower, 3165.94."""
     drawn = vol.Garch(omega=2e-5, alpha=(0.02, 0.12), beta=(0.05, 0.75)).simulate(1200, np.random.default_rng(30))

@@ -391,7 +391,7 @@ def test_bad_histories_raise():
         model.start([])
     with pytest.raises(ShapeError, match="axes"):
         model.start(np.ones((2, 2, 2)))
-    for value, error in ((np.inf, NotFiniteError), (-np.inf, NotFiniteError), (25.0, RangeError)):
+    for value, error in ((np.inf, NotFiniteError), (-np.inf, NotFiniteError), (20.1, RangeError)):
         bad = good.copy()
         bad[40] = value
         with pytest.raises(error, match="position 40"):
