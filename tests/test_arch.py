@@ -79,7 +79,8 @@ def test_standard_errors_and_estimates(name, law):
     returns = simulated(law)
     fit = kind.fit(returns, innovation=law)
     problem = univariate.ConstantMean(returns, volatility=process, distribution=LAWS[law][1]())
-    robust, classic = (problem.fit(disp="off", show_warning=False, tol=1e-10, cov_type=choice) for choice in ("robust", "classic"))
+    robust, classic = (problem.fit(disp="off", show_warning=False, tol=1e-10, cov_type=choice)
+                       for choice in ("robust", "classic"))
     errors = fit.standard_errors("sandwich")
     assert (np.abs(fit.values - robust.params.to_numpy()) < 0.03 * errors).all()  # their first variance differs
     kinked = name == "egarch"  # their differences may cross a kink in the mean: only the other errors are comparable

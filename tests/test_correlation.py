@@ -180,6 +180,23 @@ def test_a_correlation_matrix_is_left_alone():
     assert np.array_equal(correlation.nearest_correlation(good), good)
 
 
+def test_a_matrix_just_beyond_semi_definite_is_not_stressed():
+    matrix = np.full((3, 3), -0.5 - 1e-6)
+    np.fill_diagonal(matrix, 1.0)
+    with pytest.raises(RangeError, match="positive semi-definite, had the eigenvalue -2"):
+        correlation.stressed_correlation(matrix, 0.5)
+    np.fill_diagonal(repaired := correlation.nearest_correlation(matrix), 1.0)
+    assert correlation.stressed_correlation(repaired, 0.0) == pytest.approx(repaired, rel=1e-15)
+
+
+def test_a_covariance_needs_its_observations():
+    state = covariance.EwmaCovariance(observations_min=20).start(panel(19, 3))
+    with pytest.raises(RangeError, match="observations must be at least 20, was 19"):
+        state.covariance()
+    state.update(panel(1, 3)[0])
+    assert state.covariance().shape == (3, 3)
+
+
 def test_stress_moves_towards_one_and_towards_zero():
     base = np.array([[1.0, 0.6, -0.2], [0.6, 1.0, 0.1], [-0.2, 0.1, 1.0]])
     assert np.array_equal(correlation.stressed_correlation(base, 0.0), base)

@@ -211,6 +211,13 @@ def test_fits_that_rest_on_a_bound_say_so():
     calm = np.random.default_rng(0).standard_normal(500) * 0.01
     fit = vol.Garch.fit(calm)
     assert fit.fixed == ("alpha",) and fit.parameters()["alpha"] == 0.0 and np.isnan(fit.standard_errors()[2])
+    rising = vol.Gjr(omega=2e-6, alpha=0.1, gamma=-0.1, beta=0.9).simulate(3000, np.random.default_rng(3)).returns[0]
+    fit = vol.Gjr.fit(rising)
+    assert fit.parameters()["gamma"] == -fit.parameters()["alpha"] and fit.fixed == ("alpha", "gamma")
+    assert np.isnan(fit.standard_errors()).tolist() == [False, False, True, True, False]
+    fit, normal = vol.Garch.fit(simulated(seed=8), innovation="student_t"), vol.Garch.fit(simulated(seed=8))
+    assert fit.fixed == ("degrees_of_freedom",) and fit.values[-1] == 500.0
+    assert fit.log_likelihood == pytest.approx(normal.log_likelihood, abs=0.1)
     with pytest.raises(NotConvergedError, match="decay must have an optimum inside"):
         vol.Ewma.fit(np.random.default_rng(2).standard_normal(500) * 0.01)
 

@@ -92,6 +92,10 @@ class Problem:
             lag = name.startswith(("alpha", "beta", "phi", "rho")) and self.spec.family != "egarch"
             if (lag or name in bounds) and not low + 1e-12 < value < high - 1e-9:
                 found.append(name)
+        if self.spec.family == "gjr":  # where falls weigh nothing gamma is minus alpha: neither is free
+            for at in range(2, 2 + self.p):
+                if values[at] + values[at + self.p] <= 1e-12:
+                    found += [names[at], names[at + self.p]]
         if self.spec.family in ("garch", "gjr") and self._persistence(values) >= PERSISTENCE_MOST - 1e-9:
             weights = {name: value for name, value in zip(names, values, strict=True)
                        if name.startswith(("alpha", "beta"))}
