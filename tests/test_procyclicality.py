@@ -89,6 +89,28 @@ def test_calls_of_both_sides_are_the_sum_of_each(path):
     assert long.amount == pytest.approx(need[need > 0.0].sum(), rel=1e-9, abs=1e-9)
 
 
+def test_a_gain_pays_for_a_rise_of_the_rate_first():
+    """A long of 100 at 10 % gains 4 and then owes 104 x 15 % = 15.6: a call of 1.6, all of it by the rate's 5.2."""
+    found = margin_calls([0.10, 0.15], [100.0, 104.0], side="long")
+    assert found.amount == pytest.approx(1.6) and found.parameter_share == 1.0 and found.by_parameters == 1
+    assert found.calls == 1 and found.largest == pytest.approx(1.6)
+    short = margin_calls([0.10, 0.15], [100.0, 104.0], side="short")  # 4 lost, 0.4 for the price, 5.2 for the rate
+    assert short.amount == pytest.approx(9.6) and short.parameter_share == pytest.approx(5.2 / 9.6)
+    assert short.by_parameters == 0
+
+
+def test_hours_and_exchange_years_annualise():
+    price, time = walk(), np.arange(400, dtype=np.int64) * NS_PER_DAY
+    days = compare_volatility({"m": Ewma()}, price, time_ns=time, warm_up=50)
+    other = compare_volatility({"m": Ewma(), "fixed": 0.5}, price, warm_up=50, days_per_year=252.0)
+    assert other.rate["m"] == pytest.approx(days.rate["m"], rel=1e-13)  # a day's margin knows no year
+    assert other.rate["fixed"] == pytest.approx(np.full(350, 0.5 * QUANTILE / np.sqrt(252.0)), rel=1e-14)
+    hours = compare_volatility({"m": Ewma()}, price, warm_up=50, bar_days=1.0 / 24.0)
+    assert hours.rate["m"] == pytest.approx(days.rate["m"] * np.sqrt(24.0), rel=1e-13)
+    (row,) = hours.around(100)
+    assert row.after == hours.rate["m"][100 + 7 * 24] and row.largest == hours.rate["m"][99:100 + 7 * 24 + 1].max()
+
+
 def test_coverage_counts_losses_beyond_margin():
     table = coverage([10.0, 10.0, 10.0, 10.0], [-10.0, -12.0, 30.0, -16.0])
     assert (table.observations, table.exceptions, table.coverage) == (4, 2, 0.5)
