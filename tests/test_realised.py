@@ -142,6 +142,20 @@ def test_ewma_equals_its_twin_and_pandas():
     assert found[1:] ** 2 == pytest.approx(squares.ewm(alpha=0.06).mean().to_numpy(), rel=1e-11)
 
 
+def test_a_skipped_bar_ages_the_past():
+    close = sample(60, 41)[3]
+    close[[20, 40, 41]] = np.nan
+    found = realised.ewma(close, decay=0.9, missing="skip")
+    returns = np.diff(np.log(close))
+    for bar in (19, 20, 21, 39, 43, 59):
+        there = ~np.isnan(returns[:bar])
+        weight = 0.9 ** (bar - 1 - np.arange(bar))[there]
+        variance = (weight * returns[:bar][there] ** 2).sum() / weight.sum()
+        assert found[bar] == pytest.approx(math.sqrt(365.0 * variance), rel=1e-12)
+    with pytest.raises(MissingDataError):
+        realised.ewma(close)
+
+
 def test_ewma_of_a_prefix_is_the_prefix_of_the_ewma():
     close = sample(100, 11)[3]
     assert np.array_equal(realised.ewma(close)[:60], realised.ewma(close[:60]), equal_nan=True)
