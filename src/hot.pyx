@@ -19,7 +19,8 @@ from margincore.kernels.lanes cimport lanes_largest, lanes_least, lanes_load, la
 from margincore.kernels.margin cimport ASSETS_MAX, MarginBook, engine_t, margin_equity, margin_imagine, scratch_t
 from margincore.kernels.row cimport ROW_SLOTS_MAX
 from margincore.kernels.shortfall cimport (
-    held_list, held_loss, held_pnl, held_t, mc_held, required, set_of, shortfall_loss, shortfall_stage, shortfall_t,
+    held_list, held_loss, held_pnl, held_t, mc_held, mc_on_line, required, set_of, shortfall_loss, shortfall_stage,
+    shortfall_t,
 )
 from margincore.kernels.types cimport (
     MC_ECOLUMN, MC_HEALTHY, MC_LIQUIDATION, MC_MARGIN_CALL, MC_OK, int32_t, int64_t, mc_amount, mc_row,
@@ -39,11 +40,10 @@ cdef struct hot_t:
     double largest[ROW_SLOTS_MAX + 1]   # by slot: largest absolute risk
     double gross[SETS_MAX]              # by set: sum of held times largest risk, a bound of every P&L
     double loss[SETS_MAX]
-    double* pnl                         # [sets][scenarios]
+    double* pnl                         # [sets][stride]
     double* work
     int64_t version                     # of the market
     int32_t tail                        # the stage of the plan
-    int32_t scenarios
     int32_t stride                      # of the rows of risk
     int32_t ready
 
@@ -121,7 +121,7 @@ cdef double set_loss(const hot_t* hot, const shortfall_t* p, int32_t old, change
     if p.stressed.count > 0:
         roundings += 2.0 * (p.stressed.tail.ranks + 8.0)
     slack[0] += 2.220446049250313e-16 * roundings * set.gross
-    set.risk[0] = hot.pnl + <int64_t>old * hot.scenarios
+    set.risk[0] = hot.pnl + <int64_t>old * hot.stride
     set.held[0] = 1.0
     held.risk = set.risk
     held.held = set.held
@@ -255,10 +255,10 @@ cdef class HotRow:
         cdef mc_row copy
         cdef double asset_equity[ASSETS_MAX]
         cdef const shortfall_t* p
+        cdef mc_held held
         cdef int32_t at, k, tail
         hot.ready = 1
         hot.version = engine.version
-        hot.scenarios = engine.market.scenarios
         hot.stride = engine.market.stride
         hot.tail = -1
         self.made += 1
@@ -272,14 +272,15 @@ cdef class HotRow:
         if not hot.list.finite or hot.list.sets > SETS_MAX:
             return 0
         hot.tail = tail
-        need = (hot.list.sets + 4) * <int64_t>hot.scenarios + 4096
+        need = (hot.list.sets + 4) * <int64_t>hot.stride + 2048 + 8
         if self.memory is None or self.memory.size < need:
             self.memory = np.empty(need)
-        hot.work = <double*>cnp.PyArray_DATA(self.memory)
-        hot.pnl = hot.work + 4 * <int64_t>hot.scenarios + 4096
+        hot.pnl = mc_on_line(<double*>cnp.PyArray_DATA(self.memory))
+        hot.work = hot.pnl + <int64_t>hot.list.sets * hot.stride
         for at in range(hot.list.sets):
-            held_pnl(&hot.list, at, p, hot.pnl + <int64_t>at * hot.scenarios)
-            hot.loss[at] = shortfall_loss(p, hot.pnl + <int64_t>at * hot.scenarios, hot.work)
+            held = set_of(&hot.list, at, p)
+            held_pnl(&held, p, hot.pnl + <int64_t>at * hot.stride)
+            hot.loss[at] = shortfall_loss(p, hot.pnl + <int64_t>at * hot.stride, hot.work)
             hot.gross[at] = 0.0
             for k in range(hot.list.set_slot[at], hot.list.set_slot[at + 1]):
                 hot.largest[k] = largest_risk(hot.list.risk[k], hot.stride)

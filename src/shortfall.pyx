@@ -10,14 +10,12 @@ from libc.math cimport NAN, fabs, isfinite
 
 from margincore.errors import RangeError
 
-from margincore.kernels.risk cimport (
-    loss_t, risk_lanes, risk_losses, risk_losses_bounded, risk_tail, risk_weighted_tail,
-)
+from margincore.kernels.risk cimport loss_t, risk_losses, risk_tail, risk_weighted_tail
 from margincore.kernels.row cimport contracts_counted
 from margincore.kernels.types cimport int32_t, int64_t, mc_amount, mc_column, mc_market, mc_row
 
 cdef extern from "tail.h" nogil:
-    void mc_held_sum(const mc_held* row, Py_ssize_t first, int n, int lanes, double* minima, double* out)
+    void mc_held_sum(const mc_held* row, Py_ssize_t first, int n, double* out)
     void mc_held_sum_orders(const mc_held* row, const double* buy, const double* sell, Py_ssize_t first, int n,
                             double* out)
 
@@ -96,34 +94,10 @@ cdef double block_loss(const block_t* block, const double* pnl, double* scratch)
     return chosen(block, &loss)
 
 
-cdef double block_held(const block_t* block, const mc_held* row, double* pnl, double* scratch) noexcept nogil:
-    # the same, the sum and the bound of the tail in one pass; the P&L is finite, as what is held is, and the market
-    cdef int lanes = risk_lanes(block.count, block.tail.ranks) if block.probability == NULL else 0
-    cdef loss_t loss
-    mc_held_sum(row, block.first, block.count, lanes, scratch + block.count + 16, pnl + block.first)
-    if lanes == 0:
-        return block_loss(block, pnl + block.first, scratch)
-    risk_losses_bounded(pnl + block.first, block.count, &block.tail, lanes, scratch, &loss)
-    return chosen(block, &loss)
-
-
 cdef inline double combined(const shortfall_t* p, double base, double stressed) noexcept nogil:
     if p.combine == AVERAGED:
         return (1.0 - p.stressed_share) * base + p.stressed_share * stressed
     return base if base > stressed else stressed
-
-
-cdef double held_loss(const shortfall_t* p, const mc_held* held, double* work) noexcept nogil:
-    cdef double* scratch = work + p.base.count + p.stressed.count
-    cdef double loss = block_held(&p.base, held, work, scratch)
-    if p.combine == ALONE:
-        return loss
-    return combined(p, loss, block_held(&p.stressed, held, work, scratch))
-
-
-cdef void held_pnl(const held_t* list, int32_t at, const shortfall_t* p, double* pnl) noexcept nogil:
-    cdef mc_held row = set_of(list, at, p)
-    mc_held_sum(&row, 0, p.base.count + p.stressed.count, 0, NULL, pnl)
 
 
 cdef double shortfall_loss(const shortfall_t* p, const double* pnl, double* scratch) noexcept nogil:
@@ -131,6 +105,15 @@ cdef double shortfall_loss(const shortfall_t* p, const double* pnl, double* scra
     if p.combine == ALONE:
         return loss
     return combined(p, loss, block_loss(&p.stressed, pnl + p.stressed.first, scratch))
+
+
+cdef void held_pnl(const mc_held* held, const shortfall_t* p, double* pnl) noexcept nogil:
+    mc_held_sum(held, 0, p.base.count + p.stressed.count, pnl)
+
+
+cdef double held_loss(const shortfall_t* p, const mc_held* held, double* work) noexcept nogil:
+    held_pnl(held, p, work)
+    return shortfall_loss(p, work, work + p.base.count + p.stressed.count)
 
 
 cdef double required(double loss, double floor) noexcept nogil:
@@ -202,7 +185,7 @@ cdef inline void shortfall_in(const mc_row* row, const mc_market* market, const 
 cdef void shortfall_large(const mc_row* row, const mc_market* market, const shortfall_t* p,
                           mc_amount* amount) noexcept nogil:
     cdef double work[WORKSPACE_MAX]
-    shortfall_in(row, market, p, work, amount)
+    shortfall_in(row, market, p, mc_on_line(work), amount)
 
 
 cdef void shortfall_stage(const mc_row* row, const mc_market* market, const void* parameters,
@@ -213,7 +196,7 @@ cdef void shortfall_stage(const mc_row* row, const mc_market* market, const void
     if p.base.count + p.stressed.count > SCENARIOS_FEW:
         shortfall_large(row, market, p, amount)
     else:
-        shortfall_in(row, market, p, work, amount)
+        shortfall_in(row, market, p, mc_on_line(work), amount)
 
 
 cdef int block_set(block_t* block, int32_t first, double count, int32_t measure, double level,

@@ -16,6 +16,7 @@ typedef __m512d mc_lanes;
 #define MC_LOAD(p) _mm512_loadu_pd(p)
 #define MC_STORE(p, v) _mm512_storeu_pd(p, v)
 #define MC_MIN(x, m) _mm512_min_pd(x, m)
+#define MC_MAX(x, m) _mm512_max_pd(x, m)
 #define MC_ADD(a, b) _mm512_add_pd(a, b)
 #define MC_SUB(a, b) _mm512_sub_pd(a, b)
 #define MC_MUL(a, b) _mm512_mul_pd(a, b)
@@ -26,6 +27,7 @@ typedef __m256d mc_lanes;
 #define MC_LOAD(p) _mm256_loadu_pd(p)
 #define MC_STORE(p, v) _mm256_storeu_pd(p, v)
 #define MC_MIN(x, m) _mm256_min_pd(x, m)
+#define MC_MAX(x, m) _mm256_max_pd(x, m)
 #define MC_ADD(a, b) _mm256_add_pd(a, b)
 #define MC_SUB(a, b) _mm256_sub_pd(a, b)
 #define MC_MUL(a, b) _mm256_mul_pd(a, b)
@@ -37,6 +39,7 @@ typedef __m128d mc_lanes;
 #define MC_LOAD(p) _mm_loadu_pd(p)
 #define MC_STORE(p, v) _mm_storeu_pd(p, v)
 #define MC_MIN(x, m) _mm_min_pd(x, m)
+#define MC_MAX(x, m) _mm_max_pd(x, m)
 #define MC_ADD(a, b) _mm_add_pd(a, b)
 #define MC_SUB(a, b) _mm_sub_pd(a, b)
 #define MC_MUL(a, b) _mm_mul_pd(a, b)
@@ -48,14 +51,21 @@ typedef double mc_lanes;
 #define MC_LOAD(p) (*(p))
 #define MC_STORE(p, v) (*(p) = (v))
 #define MC_MIN(x, m) ((x) < (m) ? (x) : (m))
+#define MC_MAX(x, m) ((x) > (m) ? (x) : (m))
 #define MC_ADD(a, b) ((a) + (b))
 #define MC_SUB(a, b) ((a) - (b))
 #define MC_MUL(a, b) ((a) * (b))
 #define MC_SPREAD(a) (a)
 #endif
 
+static inline double *mc_on_line(double *at)
+{
+    return (double *)(((uintptr_t)at + 63) & ~(uintptr_t)63);
+}
+
 #define MC_BLOCK 32                       /* lanes of one pass, kept in registers */
 #define MC_HELD (MC_BLOCK / MC_LANES)
+#define MC_SOUND (MC_HELD < 4 ? MC_HELD : 4)    /* sums that prove the values finite; more would not fit into registers */
 
 /* minima[j] = least of x[j], x[j + lanes], ...; `lanes` is a multiple of 32, n >= lanes.
  * Returns 0.0 when every x is finite, NaN otherwise (x - x is zero only for the finite). */
@@ -64,19 +74,21 @@ static inline double mc_lane_minima(const double *x, int n, int lanes, double *m
     const int whole = n - n % lanes;
     double health = 0.0, parts[MC_LANES];
     for (int block = 0; block < lanes; block += MC_BLOCK) {
-        mc_lanes least[MC_HELD], sound[MC_HELD], sum;
+        mc_lanes least[MC_HELD], sound[MC_SOUND], sum;
+        for (int k = 0; k < MC_SOUND; k++)
+            sound[k] = MC_SPREAD(0.0);
         for (int k = 0; k < MC_HELD; k++) {
             least[k] = MC_LOAD(x + block + k * MC_LANES);
-            sound[k] = MC_SUB(least[k], least[k]);
+            sound[k % MC_SOUND] = MC_ADD(sound[k % MC_SOUND], MC_SUB(least[k], least[k]));
         }
         for (int i = lanes; i < whole; i += lanes)
             for (int k = 0; k < MC_HELD; k++) {
                 const mc_lanes value = MC_LOAD(x + i + block + k * MC_LANES);
                 least[k] = MC_MIN(value, least[k]);
-                sound[k] = MC_ADD(sound[k], MC_SUB(value, value));
+                sound[k % MC_SOUND] = MC_ADD(sound[k % MC_SOUND], MC_SUB(value, value));
             }
         sum = sound[0];
-        for (int k = 1; k < MC_HELD; k++)
+        for (int k = 1; k < MC_SOUND; k++)
             sum = MC_ADD(sum, sound[k]);
         MC_STORE(parts, sum);
         for (int k = 0; k < MC_LANES; k++)
@@ -110,12 +122,12 @@ static inline int mc_keep_below(const double *x, int n, double bound, double *ou
     }
 #elif defined(MC_BITS_LE)
     const mc_lanes limit = MC_SPREAD(bound);
-    for (; i + 16 <= n; i += 16) {
-        unsigned bits = 0;
-        for (int k = 0; k < 16; k += MC_LANES)
-            bits |= (unsigned)MC_BITS_LE(MC_LOAD(x + i + k), limit) << k;
+    for (; i + 64 <= n; i += 64) {      /* one branch that is hard to foresee for 64 values */
+        uint64_t bits = 0;
+        for (int k = 0; k < 64; k += MC_LANES)
+            bits |= (uint64_t)(unsigned)MC_BITS_LE(MC_LOAD(x + i + k), limit) << k;
         for (; bits; bits &= bits - 1)
-            out[kept++] = x[i + __builtin_ctz(bits)];
+            out[kept++] = x[i + __builtin_ctzll(bits)];
     }
 #endif
     for (; i < n; i++) {
@@ -216,6 +228,73 @@ static inline void mc_rank_sort(const double *restrict x, int n, double *restric
     }
 }
 
+/* A bound that at least k of the n finite values of x do not exceed, and few more: halving between the least and the
+ * largest, from their mean on.  n is a multiple of 32.  Where halving does not come near, the largest is a bound too:
+ * callers sort what is not above it, so that it decides about their time alone. */
+static inline double mc_low_bound(const double *x, int n, int k)
+{
+    mc_lanes least = MC_LOAD(x), most = least, sum = least;
+    double low[MC_LANES], high[MC_LANES], total[MC_LANES], middle;
+    int64_t above[MC_RANKED];
+    for (int i = MC_LANES; i < n; i += MC_LANES) {
+        const mc_lanes value = MC_LOAD(x + i);
+        least = MC_MIN(value, least);
+        most = MC_MAX(value, most);
+        sum = MC_ADD(sum, value);
+    }
+    MC_STORE(low, least);
+    MC_STORE(high, most);
+    MC_STORE(total, sum);
+    for (int j = 1; j < MC_LANES; j++) {
+        low[0] = low[j] < low[0] ? low[j] : low[0];
+        high[0] = high[j] > high[0] ? high[j] : high[0];
+        total[0] += total[j];
+    }
+    middle = total[0] / n;
+    for (int step = 0; step < 24; step++) {
+        mc_counts count = MC_COUNTS_NONE(), other = MC_COUNTS_NONE();
+        int below = n, enough;
+        for (int i = 0; i < n; i += 2 * MC_RANKED) {
+            count = MC_COUNT_LT(count, middle, MC_RANKED_LOAD(x + i));
+            other = MC_COUNT_LT(other, middle, MC_RANKED_LOAD(x + i + MC_RANKED));
+        }
+        MC_COUNTS_STORE(above, count);
+        for (int j = 0; j < MC_RANKED; j++)
+            below -= (int)above[j];
+        MC_COUNTS_STORE(above, other);
+        for (int j = 0; j < MC_RANKED; j++)
+            below -= (int)above[j];
+        enough = below >= k;
+        high[0] = enough ? middle : high[0];
+        low[0] = enough ? low[0] : middle;
+        if (enough && below <= k + k / 8 + 1)
+            break;
+        middle = 0.5 * low[0] + 0.5 * high[0];
+    }
+    return high[0];
+}
+
+/* Merge the rising runs from[left .. middle) and from[middle .. end) into to[left .. end), equal values in their order.
+ * Both ends at once and without a branch on a value, as long as neither run can be used up. */
+static inline void mc_merge(const double *restrict from, ptrdiff_t left, ptrdiff_t middle, ptrdiff_t end,
+                            double *restrict to)
+{
+    ptrdiff_t low = left, a = left, b = middle, high = end - 1, c = middle - 1, d = end - 1;
+    const ptrdiff_t sure = middle - left < end - middle ? middle - left : end - middle;
+    for (ptrdiff_t k = 0; k < sure; k++) {
+        const double x = from[a], y = from[b], u = from[c], v = from[d];
+        const ptrdiff_t second = y < x, first = v < u;
+        to[low++] = y < x ? y : x;
+        b += second;
+        a += 1 - second;
+        to[high--] = v < u ? u : v;
+        c -= first;
+        d -= 1 - first;
+    }
+    while (low <= high)
+        to[low++] = a <= c && (b > d || from[a] <= from[b]) ? from[a++] : from[b++];
+}
+
 /* Least of x[0..n), n >= 1; health as above. */
 static inline double mc_least(const double *x, int n, double *health)
 {
@@ -305,55 +384,74 @@ typedef struct {
 #define MC_ALWAYS static inline
 #endif
 
-MC_ALWAYS void mc_run_sum(const mc_held *row, int from, int to, ptrdiff_t at, const int parts, mc_lanes *sum)
+/* Unrolled at once, so that sums live in registers. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define MC_EACH_PART _Pragma("GCC unroll 8") for (int k = 0; k < parts; k++)
+#else
+#define MC_EACH_PART for (int k = 0; k < parts; k++)
+#endif
+
+MC_ALWAYS void mc_run_sum(const double *const *risk, const double *held, int count, ptrdiff_t at, const int parts,
+                          mc_lanes *out)
 {
-    for (int k = 0; k < parts; k++)
-        sum[k] = MC_SPREAD(0.0);
-    for (int slot = from; slot < to; slot++) {
-        const double *unit = row->risk[slot] + at;
-        const mc_lanes q = MC_SPREAD(row->held[slot]);
-        for (int k = 0; k < parts; k++)
-            sum[k] = MC_ADD(sum[k], MC_MUL(q, MC_LOAD(unit + k * MC_LANES)));
+    mc_lanes sum[8];
+    MC_EACH_PART sum[k] = MC_SPREAD(0.0);
+    for (int slot = 0; slot < count; slot++) {
+        const double *unit = risk[slot] + at;
+        const mc_lanes q = MC_SPREAD(held[slot]);
+        MC_EACH_PART sum[k] = MC_ADD(sum[k], MC_MUL(q, MC_LOAD(unit + k * MC_LANES)));
     }
+    MC_EACH_PART out[k] = sum[k];
 }
 
-MC_ALWAYS void mc_held_part(const mc_held *row, ptrdiff_t first, int s, const int parts, int lanes, double *minima,
-                            double *out)
+/* Whole vectors of one run; returns how many scenarios they were. */
+static inline int mc_one_run(const double *const *restrict risk, const double *restrict held, int count, ptrdiff_t first,
+                             int n, double *restrict out)
 {
-    mc_lanes whole[8];
-    if (row->runs == 1) {
-        mc_run_sum(row, 0, row->end[0], first + s, parts, whole);
-    } else {
-        mc_lanes sum[8];
-        const mc_lanes kept = MC_SPREAD(row->gain_kept);
-        for (int k = 0; k < parts; k++)
-            whole[k] = MC_SPREAD(0.0);
-        for (int run = 0; run < row->runs; run++) {
-            mc_run_sum(row, run ? row->end[run - 1] : 0, row->end[run], first + s, parts, sum);
-            for (int k = 0; k < parts; k++)
-                whole[k] = MC_ADD(whole[k], MC_MIN(sum[k], MC_MUL(kept, sum[k])));
+    const int parts = 8;
+    mc_lanes sum[8];
+    int s = 0;
+    if (count == 2) {       /* a hot row, its vector and one change: a third less time than by the loop over slots */
+        const double *one = risk[0] + first, *two = risk[1] + first;
+        const mc_lanes q = MC_SPREAD(held[0]), r = MC_SPREAD(held[1]), none = MC_SPREAD(0.0);
+        for (; s + 8 * MC_LANES <= n; s += 8 * MC_LANES) {
+            MC_EACH_PART sum[k] = MC_ADD(MC_ADD(none, MC_MUL(q, MC_LOAD(one + s + k * MC_LANES))),
+                                         MC_MUL(r, MC_LOAD(two + s + k * MC_LANES)));
+            MC_EACH_PART MC_STORE(out + s + k * MC_LANES, sum[k]);
         }
     }
-    for (int k = 0; k < parts; k++)
-        MC_STORE(out + s + k * MC_LANES, whole[k]);
-    for (int k = 0; k < parts && lanes; k++) {
-        double *least = minima + ((s + k * MC_LANES) & (lanes - 1));
-        MC_STORE(least, MC_MIN(whole[k], MC_LOAD(least)));
+    for (; s + 8 * MC_LANES <= n; s += 8 * MC_LANES) {
+        mc_run_sum(risk, held, count, first + s, 8, sum);
+        MC_EACH_PART MC_STORE(out + s + k * MC_LANES, sum[k]);
     }
+    for (; s + MC_LANES <= n; s += MC_LANES) {
+        mc_run_sum(risk, held, count, first + s, 1, sum);
+        MC_STORE(out + s, sum[0]);
+    }
+    return s;
+}
+
+/* The same of several, of whose gains a share is kept. */
+static inline int mc_runs(const mc_held *row, ptrdiff_t first, int n, double *restrict out)
+{
+    const mc_lanes kept = MC_SPREAD(row->gain_kept);
+    int s = 0;
+    for (; s + MC_LANES <= n; s += MC_LANES) {
+        mc_lanes whole = MC_SPREAD(0.0), sum;
+        for (int run = 0, from = 0; run < row->runs; from = row->end[run++]) {
+            mc_run_sum(row->risk + from, row->held + from, row->end[run] - from, first + s, 1, &sum);
+            whole = MC_ADD(whole, MC_MIN(sum, MC_MUL(kept, sum)));
+        }
+        MC_STORE(out + s, whole);
+    }
+    return s;
 }
 
 /* out[s] = profit of the row in scenario first + s, for n scenarios: each run summed in slot order, one run as it is,
- * several by what they keep, in run order.  With `lanes` (a power of two, at least 32) the lane minima of mc_lane_minima
- * are taken in the same pass. */
-static inline void mc_held_sum(const mc_held *row, ptrdiff_t first, int n, int lanes, double *minima, double *out)
+ * several by what they keep, in run order. */
+static inline void mc_held_sum(const mc_held *row, ptrdiff_t first, int n, double *out)
 {
-    int s = 0;
-    for (int k = 0; k < lanes; k++)
-        minima[k] = INFINITY;
-    for (; s + 8 * MC_LANES <= n; s += 8 * MC_LANES)
-        mc_held_part(row, first, s, 8, lanes, minima, out);
-    for (; s + MC_LANES <= n; s += MC_LANES)
-        mc_held_part(row, first, s, 1, lanes, minima, out);
+    int s = row->runs == 1 ? mc_one_run(row->risk, row->held, row->end[0], first, n, out) : mc_runs(row, first, n, out);
     for (; s < n; s++) {
         double whole = 0.0;
         for (int run = 0, slot = 0; run < row->runs; run++) {
@@ -363,8 +461,6 @@ static inline void mc_held_sum(const mc_held *row, ptrdiff_t first, int n, int l
             whole += row->runs == 1 || sum < row->gain_kept * sum ? sum : row->gain_kept * sum;
         }
         out[s] = whole;
-        if (lanes && whole < minima[s & (lanes - 1)])
-            minima[s & (lanes - 1)] = whole;
     }
 }
 

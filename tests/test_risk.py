@@ -91,13 +91,14 @@ def plain_sum(values):
     return float(np.cumsum(values)[-1]) if len(values) else 0.0
 
 
-@pytest.mark.parametrize("n", [2, 15, 31, 32, 127, 128, 129, 161, 640, 641, 1999, 2000, 2048, 5000])
+@pytest.mark.parametrize("n", [2, 15, 31, 32, 127, 128, 129, 161, 640, 641, 1999, 2000, 2048, 5000, 20_000])
 @pytest.mark.parametrize("text", LEVELS)
-@pytest.mark.parametrize("kind", ["normal", "few values", "rising", "falling", "constant"])
+@pytest.mark.parametrize("kind", ["normal", "few values", "rising", "falling", "constant", "outliers"])
 def test_every_path_of_the_selection_is_the_sorted_answer(n, text, kind):
     draws = np.random.default_rng(n).standard_normal(n)
     pnl = {"normal": draws, "few values": np.round(draws), "rising": np.sort(draws),
-           "falling": -np.sort(draws), "constant": np.full(n, 1.5)}[kind]
+           "falling": -np.sort(draws), "constant": np.full(n, 1.5),
+           "outliers": draws * np.where(draws < -2.0, 1e300, 1.0)}[kind]
     count, upper, lower = risk.tail_ranks(float(text), n)
     lowest = np.sort(pnl)
     whole = int(count)
@@ -108,6 +109,24 @@ def test_every_path_of_the_selection_is_the_sorted_answer(n, text, kind):
     assert out[0, 0] == -lowest[upper - 1] and out[0, 1] == -lowest[lower - 1]
     assert out[0, 2] == pytest.approx(-np.quantile(pnl, float(1 - Fraction(text))), rel=1e-9)
     assert out[0, 3] == (-total / count if whole else -lowest[0])
+
+
+@pytest.mark.parametrize("n", [2, 40, 500, 5000])
+def test_several_levels_of_one_search_are_those_of_one_each(n):
+    rows = np.random.default_rng(n).standard_t(3, (5, n))
+    rows[3, n // 2] = np.nan
+    levels = tuple(map(float, LEVELS[:8]))
+    out, code = np.empty((5, 8, 4)), np.empty(5, np.int32)
+    risk.tail_losses(rows, levels, out, code)
+    for at, level in enumerate(levels):
+        alone, codes = tail(rows, level)
+        assert out[:, at].tobytes() == alone.tobytes()
+        assert codes.tolist() == code.tolist() == [0, 0, 0, -4, 0]
+    for bad in ((), levels + (0.5,)):
+        with pytest.raises(ShapeError, match="level must be a number or 1 to 8"):
+            risk.tail_losses(rows, bad, out, code)
+    with pytest.raises(ShapeError, match="out must hold 40"):
+        risk.tail_losses(rows, levels[:2], out, code)
 
 
 @pytest.mark.parametrize("n", [20, 500, 2000])

@@ -32,13 +32,6 @@ cdef int risk_lowest(const double* pnl, int n, int k, double* scratch) noexcept 
 # Every value at risk and the expected shortfall of one vector.  MC_OK, or MC_EFINITE and NaN everywhere.
 cdef int risk_losses(const double* pnl, int n, const tail_t* tail, double* scratch, loss_t* out) noexcept nogil
 
-# Lanes whose minima, taken while P&L is made, save a pass over it; 0 when they would not.  Minima go to scratch + n + 16.
-cdef int risk_lanes(int n, int k) noexcept nogil
-
-# As risk_losses for finite P&L, with the minima of risk_lanes(n, tail.ranks) lanes (not 0) in their place in scratch.
-cdef void risk_losses_bounded(const double* pnl, int n, const tail_t* tail, int lanes, double* scratch,
-                              loss_t* out) noexcept nogil
-
 # Stable order of the scenarios, worst first; order and spare hold n each.  MC_OK or MC_EFINITE.
 cdef int risk_order(const double* pnl, int n, int* order, int* spare) noexcept nogil
 

@@ -11,11 +11,14 @@ cdef extern from "tail.h" nogil:
         int runs
         double gain_kept
 
+    # The next address on a cache line: a vector across two of them costs two reads, and more when it is written.
+    double* mc_on_line(double* at)
+
 cdef enum:
     SCENARIOS_MAX = 10240       # of one plan: what the workspaces on the stack hold
     SCENARIOS_FEW = 2048        # up to which the small workspace serves
-    WORKSPACE_FEW = 4 * SCENARIOS_FEW + 2048
-    WORKSPACE_MAX = 4 * SCENARIOS_MAX + 2048
+    WORKSPACE_FEW = 4 * SCENARIOS_FEW + 2048 + 8
+    WORKSPACE_MAX = 4 * SCENARIOS_MAX + 2048 + 8
 
     UPPER = 0                   # which of the losses of margincore.kernels.risk a block asks for
     LOWER = 1
@@ -63,8 +66,8 @@ cdef struct held_t:
 
 cdef void held_list(const mc_row* row, const mc_market* market, const shortfall_t* p, held_t* list) noexcept nogil
 
-# P&L of a set over the scenarios of both blocks.
-cdef void held_pnl(const held_t* list, int32_t at, const shortfall_t* p, double* pnl) noexcept nogil
+# P&L of what is held over the scenarios of both blocks.
+cdef void held_pnl(const mc_held* held, const shortfall_t* p, double* pnl) noexcept nogil
 
 # Loss of one P&L vector over the scenarios of both blocks; scratch holds 3 n + 2048 doubles.
 cdef double shortfall_loss(const shortfall_t* p, const double* pnl, double* scratch) noexcept nogil
