@@ -162,7 +162,7 @@ def portfolio_pnl(quantity: Any, risk: npt.ArrayLike) -> Floats:
         The same bits on every processor, unlike a matrix product of a linear-algebra library.
     """
     table = floats("risk", risk, ndim=2, finite=False)
-    start, instrument, amount, shape = _sparse(quantity)
+    start, instrument, amount, shape = portfolio_slots(quantity)
     if shape[1] != len(table):
         raise ShapeError(f"quantity must have one column per instrument ({len(table)}), had shape {shape}")
     out = np.empty((shape[0], table.shape[1]))
@@ -217,7 +217,7 @@ def portfolio_losses(quantity: Any, risk: npt.ArrayLike, measure: Measure, *, we
     return Losses(loss, code)
 
 
-def _sparse(quantity: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats, tuple[int, int]]:
+def portfolio_slots(quantity: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats, tuple[int, int]]:
     """Row starts, columns, values and shape of a CSR matrix or of the nonzero entries of a dense one."""
     if hasattr(quantity, "indptr"):
         shape = (int(quantity.shape[0]), int(quantity.shape[1]))

@@ -38,6 +38,7 @@ from margincore.validation import (
     traffic_light,
     walk_forward,
 )
+from margincore.validation.block import growth
 from margincore.validation.walk_forward import METHODS, Candidate
 from margincore.vol import Component, Egarch, Ewma, Garch, Gjr
 
@@ -197,7 +198,7 @@ def next_risk(series: Series, *, model: str, level: float, shortfall_level: floa
             row: Data = {"portfolio": portfolio, "model": name, "method": method,
                          "value_at_risk": float(forecast[0, at, 0]), "expected_shortfall": float(forecast[2, at, 0])}
             if method == "historical":
-                pnl = study.positions[at] @ np.expm1(last).T
+                pnl = study.positions[at] @ growth(last.T)
                 for key, measure in measures.items():
                     found = estimate(pnl, measure)
                     row[f"{key}_standard_error"] = found.standard_error

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from margincore.errors import MarginError, NotConvergedError, RangeError, ShapeError
-from margincore.laws import NormalLaw, StudentLaw
 from margincore.measure import checked_level
-from margincore.simulation import Philox, simulate
-from margincore.tail import portfolio_pnl, tail_risks
+from margincore.tail import portfolio_pnl, portfolio_slots
 from margincore.units import Floats, choice, floats, integer
-from margincore.validation.law import Law, law_tail, moment_law
+from margincore.validation.block import MOVE_MOST, Block, Setup, forecasts, growth, historical
+from margincore.validation.law import Law, moment_law
 from margincore.validation.study import Study
 from margincore.vol import Ewma, VolatilityModel
 
 METHODS = ("historical", "filtered", "monte_carlo", "parametric")
-MOVE_MOST = 100.0  # largest log move of a scenario: beyond, a model has exploded, and its numbers stay finite
 STAND_IN = Ewma(decay=0.94)
 FITTED_LEAST = 100  # returns a fit needs before its tail says anything
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +48,6 @@ class Refit:
 
 
 Candidate = VolatilityModel | Refit | npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    returns: Floats  # (times, assets)
-    realised_variance: Floats | None
-    positions: Floats  # (portfolios, assets)
-    levels: tuple[float, float]
-    window: int
-    refit_every: int
-    paths: int
-    seed: int
-    methods: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """What one fit knows: laws of the assets, and along its days the means, deviations and standardised returns."""
-
-    first: int  # day of the first forecast
-    mean: Floats  # (assets,)
-    sigma: Floats  # (days, assets)
-    shock: Floats  # (window + days, assets): of the window before the first day, and of the days themselves
-    laws: tuple[Law, ...]
 
 
 def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, methods: Sequence[str] = METHODS,
@@ -119,7 +96,7 @@ def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, met
     time_ns : int64 array, shape (times,), optional
         Times of the returns, for plots and lists of exceptions.
     threads : int
-        Models worked on at once.
+        Fits, and blocks of days between fits, worked on at once.
 
     Returns
     -------
@@ -164,30 +141,20 @@ def walk_forward(returns: npt.ArrayLike, models: Mapping[str, Candidate], *, met
     paths = integer("paths", paths, least=100)
     if paths % 2:
         raise RangeError(f"paths must be even (they come in antithetic pairs), was {paths}")
-    setup = _Setup(table, realised, held, levels, window, integer("refit_every", refit_every, least=1), paths,
-                   integer("seed", seed, least=0), chosen)
+    setup = Setup(table, realised, held, portfolio_slots(held)[:3], levels, window,
+                  integer("refit_every", refit_every, least=1), paths, integer("seed", seed, least=0))
+    threads = integer("threads", threads, least=1)
 
-    forecasts: dict[tuple[str, str], Floats] = {}
+    found: dict[tuple[str, str], Floats] = {}
     failed: dict[str, int] = {}
     if "historical" in chosen:
-        forecasts["none", "historical"] = _historical(setup)
+        found["none", "historical"] = historical(setup)
     if modelled := tuple(method for method in METHODS if method in chosen and method != "historical"):
-        def work(item: tuple[int, tuple[str, Candidate]]) -> tuple[dict[str, Floats], int]:
-            return _modelled(setup, modelled, item[0], *item[1])
-
-        items = list(enumerate(models.items()))
-        if integer("threads", threads, least=1) == 1:
-            answers = [work(item) for item in items]
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                answers = list(pool.map(work, items))
-        for name, (found, failures) in zip(models, answers, strict=True):
-            failed[name] = failures
-            forecasts |= {(name, method): values for method, values in found.items()}
-    realised_pnl = portfolio_pnl(held, np.expm1(table[window:]).T)
+        failed = _modelled(setup, modelled, models, threads, found)
+    realised_pnl = portfolio_pnl(held, growth(table[window:].T))
     return Study(names=labels, positions=held, pnl=realised_pnl,
                  time_ns=None if clock is None else clock[window:], value_at_risk_level=levels[0],
-                 expected_shortfall_level=levels[1], forecasts=forecasts, failed_fits=failed, window=window,
+                 expected_shortfall_level=levels[1], forecasts=found, failed_fits=failed, window=window,
                  refit_every=refit_every, paths=paths)
 
 
@@ -214,89 +181,111 @@ def _portfolios(positions: npt.ArrayLike | None, names: Sequence[str] | None,
     return held, tuple(labels)
 
 
-def _reduce(pnl: Floats, levels: tuple[float, float]) -> Floats:
-    """Of P&L (rows, scenarios): value at risk at the first level, then value at risk and shortfall at the second."""
-    quantile, _ = tail_risks(pnl, levels[0])
-    edge, shortfall = tail_risks(pnl, levels[1])
-    return np.stack([quantile.loss, edge.loss, shortfall.loss])
+class _Fit(NamedTuple):
+    """What one fit knows of one asset."""
+
+    mean: float
+    sigma: Floats  # of the window, and of the days until the next fit
+    law: Law
 
 
-def _historical(setup: _Setup) -> Floats:
-    pnl = portfolio_pnl(setup.positions, np.expm1(setup.returns).T)
-    windows = np.lib.stride_tricks.sliding_window_view(pnl[:, :-1], setup.window, axis=1)
-    out = np.empty((3, *windows.shape[:2]))
-    for at in range(len(pnl)):
-        out[:, at] = _reduce(np.ascontiguousarray(windows[at]), setup.levels)
-    return out
+def _modelled(setup: Setup, methods: tuple[str, ...], models: Mapping[str, Candidate], threads: int,
+              found: dict[tuple[str, str], Floats]) -> dict[str, int]:
+    """Fill `found` by model and method, and count the fits that found no optimum by model."""
+    candidates = [_checked(setup, name, candidate) for name, candidate in models.items()]
+    times, assets = setup.returns.shape
+    firsts = range(setup.window, times, setup.refit_every)
+    names = list(models)
 
+    def fit(item: tuple[int, int]) -> tuple[list[_Fit], int]:
+        return _fits(setup, names[item[0]], candidates[item[0]], item[1])
 
-def _modelled(setup: _Setup, methods: tuple[str, ...], number: int, name: str,
-              candidate: Candidate) -> tuple[dict[str, Floats], int]:
-    shape = 3, len(setup.positions), len(setup.returns) - setup.window
-    found = {method: np.empty(shape) for method in methods}
-    failures = [0]
-    try:
-        for block in _blocks(setup, candidate, failures):
-            at = block.first - setup.window
-            days = slice(at, at + len(block.sigma))
+    fitted = _each(fit, [(number, asset) for number in range(len(names)) for asset in range(assets)], threads)
+    for name in names:
+        found |= {(name, method): np.empty((3, len(setup.positions), times - setup.window)) for method in methods}
+
+    def look(item: tuple[int, int]) -> None:
+        number, at = item
+        block = _block(setup, firsts[at], [fits[at] for fits, _ in fitted[number * assets:(number + 1) * assets]])
+        begin = block.first - setup.window
+        try:
             for method in methods:
-                if method == "filtered":
-                    found[method][:, :, days] = _filtered(setup, block)
-                elif method == "monte_carlo":
-                    found[method][:, :, days] = _monte_carlo(setup, block, number)
-                else:
-                    found[method][:, :, days] = _parametric(setup, block)
-    except MarginError as error:
-        raise type(error)(f"{name}: {error}") from error
+                found[names[number], method][:, :, begin:begin + len(block.sigma)] = forecasts(
+                    setup, block, method, number)
+        except MarginError as error:
+            raise type(error)(f"{names[number]}: {error}") from error
+
+    _each(look, [(number, at) for number in range(len(names)) for at in range(len(firsts))], threads)
+    return {name: sum(failures for _, failures in fitted[number * assets:(number + 1) * assets])
+            for number, name in enumerate(names)}
+
+
+def _each(work: Callable[[Item], Answer], items: list[Item], threads: int) -> list[Answer]:
+    if threads == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
+
+
+def _checked(setup: Setup, name: str, candidate: Candidate) -> Candidate:
+    if isinstance(candidate, np.ndarray):
+        try:
+            stated = floats("deviations", candidate, ndim=None)
+        except MarginError as error:
+            raise type(error)(f"{name}: {error}") from error
+        stated = stated[:, None] if stated.ndim == 1 else stated
+        if stated.shape != setup.returns.shape or not (stated > 0.0).all():
+            raise RangeError(f"{name}: deviations must be positive, of shape {setup.returns.shape}, had shape "
+                             f"{stated.shape}")
+        return stated
+    if not isinstance(candidate, (VolatilityModel, Refit)):
+        raise RangeError(f"{name}: a model must be a VolatilityModel, a Refit or an array, was {candidate!r}")
+    if setup.realised_variance is None and _kind(candidate).observes != "returns":
+        raise ShapeError(f"{name}: realised_variance must be given for a model that observes it, was None")
+    return candidate
+
+
+def _fits(setup: Setup, name: str, candidate: Candidate, asset: int) -> tuple[list[_Fit], int]:
+    """The fits of one asset along its history, and how many found no optimum."""
+    times, assets = setup.returns.shape
+    found: list[_Fit] = []
+    failures = [0]
+    model: VolatilityModel | None = None
+    for first in range(setup.window, times, setup.refit_every):
+        begin, end = first - setup.window, min(first + setup.refit_every, times)
+        mean, law = 0.0, None
+        if isinstance(candidate, np.ndarray):
+            sigma = candidate[begin:end, asset]
+        else:
+            try:
+                model, observed = _model(setup, candidate, model, asset, begin, first, end, failures)
+                # The last forecast is for a day beyond the block.
+                sigma = np.sqrt(model.filter(observed)[:-1])
+            except MarginError as error:
+                place = "" if assets == 1 else f" of asset {asset}"
+                raise type(error)(f"{name}: days {begin} to {first - 1}{place}: {error}") from error
+            if model.observes == "returns":
+                mean, law = model.recursion().mean, model.innovation
+        if law is None:
+            # Nothing stated the law of the returns: put to scale, with the tail of the window.
+            scale, law = moment_law(setup.returns[begin:first, asset] / sigma[:setup.window])
+            sigma = sigma * scale
+        found.append(_Fit(mean, sigma, law))
     return found, failures[0]
 
 
-def _blocks(setup: _Setup, candidate: Candidate, failures: list[int]) -> Iterator[_Block]:
-    times, assets = setup.returns.shape
-    stated = None
-    if isinstance(candidate, np.ndarray):
-        stated = floats("deviations", candidate, ndim=None)
-        stated = stated[:, None] if stated.ndim == 1 else stated
-        if stated.shape != setup.returns.shape or not (stated > 0.0).all():
-            raise RangeError(f"deviations must be positive, of shape {setup.returns.shape}, had shape {stated.shape}")
-    elif not isinstance(candidate, (VolatilityModel, Refit)):
-        raise RangeError(f"a model must be a VolatilityModel, a Refit or an array, was {candidate!r}")
-    elif setup.realised_variance is None and _kind(candidate).observes != "returns":
-        raise ShapeError("realised_variance must be given for a model that observes it, was None")
-    models: list[VolatilityModel | None] = [None] * assets
-    for first in range(setup.window, times, setup.refit_every):
-        begin, end = first - setup.window, min(first + setup.refit_every, times)
-        history = setup.returns[begin:end]
-        mean, sigma, laws = np.zeros(assets), np.empty((end - begin, assets)), []
-        for asset in range(assets):
-            law: Law | None = None
-            if stated is not None:
-                sigma[:, asset] = stated[begin:end, asset]
-            else:
-                assert isinstance(candidate, (VolatilityModel, Refit))
-                try:
-                    model, observed = _model(setup, candidate, models[asset], asset, begin, first, end, failures)
-                    # The last forecast is for a day beyond the block.
-                    sigma[:, asset] = np.sqrt(model.filter(observed)[:-1])
-                except MarginError as error:
-                    place = "" if assets == 1 else f" of asset {asset}"
-                    raise type(error)(f"days {begin} to {first - 1}{place}: {error}") from error
-                models[asset] = model
-                if model.observes == "returns":
-                    mean[asset], law = model.recursion().mean, model.innovation
-            if law is None:
-                # Nothing stated the law of the returns: put to scale, with the tail of the window.
-                scale, law = moment_law(history[:setup.window, asset] / sigma[:setup.window, asset])
-                sigma[:, asset] *= scale
-            laws.append(law)
-        yield _Block(first, mean, sigma[setup.window:], (history - mean) / sigma, tuple(laws))
+def _block(setup: Setup, first: int, fits: list[_Fit]) -> Block:
+    begin = first - setup.window
+    mean, sigma = np.array([fit.mean for fit in fits]), np.stack([fit.sigma for fit in fits], axis=1)
+    return Block(first, mean, sigma[setup.window:], (setup.returns[begin:begin + len(sigma)] - mean) / sigma,
+                 tuple(fit.law for fit in fits))
 
 
 def _kind(candidate: VolatilityModel | Refit) -> Any:
     return candidate.kind if isinstance(candidate, Refit) else type(candidate)
 
 
-def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: VolatilityModel | None, asset: int, begin: int,
+def _model(setup: Setup, candidate: VolatilityModel | Refit, before: VolatilityModel | None, asset: int, begin: int,
            first: int, end: int, failures: list[int]) -> tuple[VolatilityModel, Floats]:
     kind = _kind(candidate)
     source = setup.returns if kind.observes == "returns" else setup.realised_variance
@@ -312,63 +301,3 @@ def _model(setup: _Setup, candidate: VolatilityModel | Refit, before: Volatility
             return before, observed
         return STAND_IN, np.ascontiguousarray(setup.returns[begin:end, asset])
     return fitted, observed
-
-
-def _filtered(setup: _Setup, block: _Block) -> Floats:
-    out = np.empty((3, len(setup.positions), len(block.sigma)))
-    for day, sigma in enumerate(block.sigma):
-        move = block.mean + sigma * block.shock[day:day + setup.window]
-        out[:, :, day] = _reduce(portfolio_pnl(setup.positions, np.expm1(np.minimum(move, MOVE_MOST)).T), setup.levels)
-    return out
-
-
-def _monte_carlo(setup: _Setup, block: _Block, number: int) -> Floats:
-    generator = np.random.default_rng([setup.seed, number, block.first])
-    assets = len(block.mean)
-    shock = np.empty((assets, setup.paths))
-    for asset, law in enumerate(block.laws):
-        shock[asset] = law.draw(generator, (setup.paths,))
-    if assets > 1:
-        degrees = _degrees(block.laws)
-        correlation = _correlation(setup, block)
-        joint = simulate(StudentLaw(correlation, degrees) if np.isfinite(degrees) else NormalLaw(correlation),
-                         setup.paths, source=Philox(setup.seed, number << 20 | block.first), antithetic=True)
-        shock.sort(axis=1)
-        for asset in range(assets):
-            shock[asset] = shock[asset, np.argsort(np.argsort(joint[:, asset]))]
-    out = np.empty((3, len(setup.positions), len(block.sigma)))
-    for day, sigma in enumerate(block.sigma):
-        move = block.mean[:, None] + sigma[:, None] * shock
-        np.expm1(np.minimum(move, MOVE_MOST, out=move), out=move)
-        out[:, :, day] = _reduce(portfolio_pnl(setup.positions, move), setup.levels)
-    return out
-
-
-def _parametric(setup: _Setup, block: _Block) -> Floats:
-    out = np.empty((3, len(setup.positions), len(block.sigma)))
-    joint = moment_law(np.zeros(0), degrees=_degrees(block.laws))[1]
-    correlation = _correlation(setup, block)
-    for at, held in enumerate(setup.positions):
-        assets = np.flatnonzero(held)
-        exposure = block.sigma * held
-        if len(assets) == 1:
-            law, deviation = block.laws[assets[0]], np.abs(exposure[:, assets[0]])
-            short = bool(held[assets[0]] < 0.0)
-        else:
-            law, short = joint, False
-            deviation = np.sqrt(np.maximum(np.einsum("da,ab,db->d", exposure, correlation, exposure), 0.0))
-        mean = float(held @ block.mean)
-        first, second = (law_tail(law, level, short=short) for level in setup.levels)
-        out[:, at] = np.stack([first[0] * deviation, second[0] * deviation, second[1] * deviation]) - mean
-    return out
-
-
-def _degrees(laws: tuple[Law, ...]) -> float:
-    """Degrees of freedom of the joint law: the mean over the assets whose law has them, infinite without."""
-    found = [law.degrees_of_freedom for law in laws if hasattr(law, "degrees_of_freedom")]
-    return float(np.mean(found)) if found else float("inf")
-
-
-def _correlation(setup: _Setup, block: _Block) -> Floats:
-    shock = block.shock[:setup.window]
-    return np.atleast_2d(np.corrcoef(shock, rowvar=False))
