@@ -54,6 +54,21 @@ def test_tail_of_rows(benchmark, rows, who):
     benchmark(lambda: [tail(row, 20) for row in rows])
 
 
+@pytest.mark.benchmark(group="VaR + ES of 10,000 values at 97.5 %, 50 rows")
+@pytest.mark.parametrize("who", ["margincore", "numpy", "numba"])
+def test_deep_tail_of_rows(benchmark, who):
+    rows = np.random.default_rng(6).standard_t(4, (50, 10_000))
+    out, code = np.empty((len(rows), 4)), np.empty(len(rows), np.int32)
+    kernel.tail_losses(rows, 0.975, out, code)
+    if who == "margincore":
+        benchmark(kernel.tail_losses, rows, 0.975, out, code)
+        return
+    tail = numpy_tail if who == "numpy" else numba_tail()
+    for row, expected in zip(rows, out, strict=True):
+        assert tail(row, 250) == pytest.approx(expected[[0, 3]], rel=1e-13)
+    benchmark(lambda: [tail(row, 250) for row in rows])
+
+
 @pytest.mark.benchmark(group="VaR + ES of 2,000 values, one call")
 @pytest.mark.parametrize("who", ["margincore kernel", "margincore tail_risk", "numpy", "numba"])
 def test_tail_of_one_vector(benchmark, rows, who):
