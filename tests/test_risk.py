@@ -205,6 +205,7 @@ def test_sparse_pnl_checks_everything_before_it_writes():
     out = np.full((2, 3), 7.0)
     good = (np.array([0, 1, 2]), np.array([0, 1], np.int32), np.ones(2), np.ones((2, 3)))
     for at, bad, kind in ((0, np.array([0, 2, 1]), ShapeError), (0, np.array([1, 1, 2]), ShapeError),
+                          (0, np.array([0, 1, 2, 2]), ShapeError),  # more portfolios than rows
                           (1, np.array([0, 2], np.int32), RangeError), (1, np.array([0, -1], np.int32), RangeError),
                           (2, np.ones(3), ShapeError), (3, np.ones((2, 4)), ShapeError)):
         with pytest.raises(kind):
