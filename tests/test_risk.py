@@ -1,5 +1,6 @@
 """The risk kernel against its twin, the definitions, and its own limits."""
 
+import hashlib
 import math
 from fractions import Fraction
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruction_sets import digest_at
 from reference import risk as reference
 
+from margincore import kernels
 from margincore.errors import RangeError, ShapeError
 from margincore.kernels import risk
 
@@ -109,6 +112,37 @@ def test_every_path_of_the_selection_is_the_sorted_answer(n, text, kind):
     assert out[0, 0] == -lowest[upper - 1] and out[0, 1] == -lowest[lower - 1]
     assert out[0, 2] == pytest.approx(-np.quantile(pnl, float(1 - Fraction(text))), rel=1e-9)
     assert out[0, 3] == (-total / count if whole else -lowest[0])
+
+
+def digest():
+    whole = hashlib.sha256()
+    rng = np.random.default_rng(22)
+    for n in (2, 31, 127, 500, 1001, 2000, 5000, 20_000):
+        draws = rng.standard_t(3, (6, n))
+        draws[1] = np.round(draws[1])                       # ties, and zeros of both signs
+        draws[2] *= np.where(draws[2] < -2.0, 1e300, 1.0)
+        draws[3] = np.abs(draws[3])
+        draws[4, n // 2] = -np.inf
+        draws[5] = rng.choice([0.0, -0.0], n)
+        for level in LEVELS:
+            for part in tail(draws, float(level)):
+                whole.update(part)
+        loss, scenario = worst(draws)
+        whole.update(loss.tobytes() + scenario.tobytes())
+        weight = np.diff(np.linspace(0.0, 1.0, n + 1) ** 0.5)
+        spectral = np.empty(len(draws))
+        risk.spectral_losses(draws, weight, spectral)
+        whole.update(spectral)
+        held = np.array([0, 1, 3, 6], np.int64), np.array([5, 0, 2, 1, 2, 3], np.int32), rng.normal(size=6)
+        pnl = np.empty((3, n))
+        risk.sparse_pnl(*held, np.nan_to_num(draws), pnl)
+        whole.update(pnl)
+    return whole.hexdigest()
+
+
+@pytest.mark.parametrize("level", kernels.LEVELS)
+def test_every_instruction_set_gives_the_same_bits(level):
+    assert digest_at(level, "test_risk") == digest()
 
 
 @pytest.mark.parametrize("n", [2, 40, 500, 5000])
