@@ -21,12 +21,16 @@ def bench(group, name, median, **extra):
 def test_ratios_goals_and_limits(tmp_path, capsys):
     grid, one = "revaluation of 500 options x 16 scenarios", "one account, 10 positions, loop in C"
     crowd = "1,000,000 accounts x 10 positions, {}"
+    smiles = "full surface, 12 expiries x 40 strikes"
     record = {"benchmarks": [
         bench(grid, "test_margincore[500]", 1e-4), bench(grid, "test_numpy[500]", 8e-4),
         bench(grid, "test_numba[500]", 5e-4),
         bench(one, "test_one[margincore]", 1e-7), bench(one, "test_one[numpy]", 3e-6),
         bench("what-if of one order", "test_what_if[margincore]", 110e-9, p99_ns=190.0),
         bench("what-if of one order", "test_what_if[empty method]", 44e-9),
+        bench(smiles, "test_surface[margincore, cold]", 1e-3), bench(smiles, "test_surface[margincore, warm]", 4e-3),
+        bench(smiles, "test_surface[scipy trf, cold]", 31e-3), bench(smiles, "test_surface[scipy trf, warm]", 40e-3),
+        bench(smiles, "test_surface[scipy lm, cold]", 7e-3), bench(smiles, "test_surface[scipy lm, warm]", 8e-3),
         bench(crowd.format("1 thread"), "test_all[margincore-1]", 1.0, items=10),
         bench(crowd.format("1 thread"), "test_all[scipy.sparse-1]", 0.06, items=0.1),
         bench(crowd.format("2 threads"), "test_all[margincore-2]", 0.5, items=10),
@@ -39,6 +43,11 @@ def test_ratios_goals_and_limits(tmp_path, capsys):
     assert f"{one} margincore 100 ns numpy 3 us 30x >= 25x met" in lines
     assert "what-if of one order margincore 110 ns, p99 190 ns empty method 44 ns 0.4x >= 0.25x met" in lines
     assert f"{one} margincore 100 ns <= 80 ns missed" in lines
+    assert f"{smiles} margincore, cold 1 ms scipy trf, cold 31 ms 31x >= 30x met" in lines
+    assert f"{smiles} margincore, cold 1 ms scipy lm, cold 7 ms 7x" in lines
+    assert f"{smiles} margincore, warm 4 ms scipy trf, warm 40 ms 10x >= 30x missed" in lines
+    assert f"{smiles} margincore, cold 1 ms <= 30 ms met" in lines
+    assert f"{smiles} margincore, warm 4 ms <= 3 ms missed" in lines
     assert f"{crowd.format('1 thread')} margincore-1 100 ms scipy.sparse-1 600 ms 6x >= 5x met" in lines
     assert "1,000,000 accounts x 10 positions 2 threads 50 ms 1 thread 100 ms 2x >= 1.8x met" in lines
     record["machine_info"] = {"level": "v3"}
@@ -67,7 +76,7 @@ def test_goals_stand_where_they_were_set_and_nowhere_else():
         "maximum likelihood, GARCH(1,1) normal, 5,000 returns": ["arch", "scipy"],
         "maximum likelihood, GARCH(1,1) student_t, 5,000 returns": ["arch"],
         "fit GARCH(1,1)-t, 200 series x 5,000": ["arch"], "streaming update, one EWMA tick": ["empty"],
-        "full surface, 12 expiries x 40 strikes warm": ["scipy"],
+        "full surface, 12 expiries x 40 strikes warm": ["trf", "lm"],
         "streaming update, 200 underlyings in one call": [], "EWMA covariance, 50 assets x 1,000 bars": [],
         "Ledoit-Wolf shrinkage, 50 assets x 5,000 bars": [], "nearest correlation matrix, 100 assets": [],
         "MarginVolatility, 2,000 bars of 64 underlyings, all stages": [],
