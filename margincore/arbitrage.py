@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from margincore.errors import NotConvergedError
+from margincore.errors import NotConvergedError, RangeError
 from margincore.kernels.arbitrage import butterflies, calendars
 from margincore.kernels.calibrate import fit
 from margincore.surface import YEAR_NS, VolSurface
@@ -69,38 +69,41 @@ def check_arbitrage(surface: VolSurface) -> ArbitrageReport:
     Parameters
     ----------
     surface : VolSurface
+        A shocked one is first made a grid by its `sampled`.
 
     Returns
     -------
     ArbitrageReport
         `clean` is True when nothing was found.
     """
-    count = surface.expiry_ns.size
+    count = _surface(surface).expiry_ns.size
     proved = _certificates(surface)
     points = [_points(surface, i) for i in range(count)]
     terms = [surface.terms(i, points[i]) for i in range(count)]
     findings: list[Arbitrage] = []
 
     def found(kind: str, i: int, k: float, size: float) -> None:
-        forward = float(surface.forwards[i])
-        findings.append(Arbitrage(kind, int(surface.expiry_ns[i]), float(k), forward * float(np.exp(k)), float(size)))
+        with np.errstate(over="ignore"):
+            strike = float(surface.forwards[i] * np.exp(k))
+        # What a certificate refuses between or beyond the points has no size at them.
+        findings.append(Arbitrage(kind, int(surface.expiry_ns[i]), float(k), strike, max(float(size), 0.0)))
 
     least_g: list[float] = []
     gaps: list[float] = []
     for i in range(count):
-        k, (w, slope, _, g) = points[i], terms[i]
+        k, (w, _, _, g) = points[i], terms[i]
         if not (w > 0.0).all():
             at = int(w.argmin())
             found("bounds", i, k[at], -w[at])
         at = int(np.nanargmin(np.where(w > 0.0, g, np.inf)))
         k_least, g_least = _zoom(surface, i, k, at)
         least_g.append(g_least)
-        if g_least < 0.0 or not proved[0][i]:
-            steep = max(_wing_slopes(surface, i, slope)) - 2.0
-            if steep > 0.0:
-                found("lee", i, k[-1] if slope[-1] > 2.0 else k[0], steep)
-            if g_least < 0.0 or steep <= 0.0 and (w > 0.0).all():
-                found("butterfly", i, k_least, -g_least)
+        left, right = _wing_slopes(surface, i)
+        steep = max(left, right) - 2.0
+        if steep > 0.0:
+            found("lee", i, k[-1] if right > left else k[0], steep)
+        if g_least < 0.0 or not proved[0][i] and steep <= 0.0 and (w > 0.0).all():
+            found("butterfly", i, k_least, -g_least)
         if i:
             both = np.concatenate([points[i - 1], k])
             before, after = surface.terms(i - 1, both)[0], surface.terms(i, both)[0]
@@ -124,7 +127,7 @@ def repair_arbitrage(surface: VolSurface) -> VolSurface:
     NotConvergedError
         If the first expiry admits no clean slice.
     """
-    if check_arbitrage(surface).clean:
+    if check_arbitrage(_surface(surface)).clean:
         return surface
     count, size = surface.expiry_ns.size, 61
     years = (surface.expiry_ns - surface.time_ns) / YEAR_NS
@@ -141,6 +144,12 @@ def repair_arbitrage(surface: VolSurface) -> VolSurface:
         raise NotConvergedError(f"expiry {int(surface.expiry_ns[status.argmin()])} admits no slice free of arbitrage")
     return VolSurface("svi", rows, None, surface.expiry_ns, time_ns=surface.time_ns, forward=surface.forwards,
                       discount=surface.discounts, spot=surface.spot, version=surface.version + 1)
+
+
+def _surface(surface: VolSurface) -> VolSurface:
+    if not isinstance(surface, VolSurface):
+        raise RangeError(f"surface must be a VolSurface, was {surface!r:.60}")
+    return surface
 
 
 def _certificates(surface: VolSurface) -> tuple[list[bool], list[bool]]:
@@ -183,8 +192,10 @@ def _zoom(surface: VolSurface, i: int, k: Floats, at: int) -> tuple[float, float
     return best_k, best
 
 
-def _wing_slopes(surface: VolSurface, i: int, slope: Floats) -> tuple[float, float]:
+def _wing_slopes(surface: VolSurface, i: int) -> tuple[float, float]:
+    """How steep total variance rises outwards; of a grid at its outer nodes, before the slope is bent back to 2."""
     if surface.knots is None:
         _, b, rho, _, _ = surface.rows[i].tolist()
         return b * (1.0 - rho), b * (1.0 + rho)
-    return -float(slope[0]), float(slope[-1])
+    left, right = surface.terms(i, surface.knots[i, [0, -1]])[1].tolist()
+    return -left, right

@@ -76,6 +76,8 @@ def calibrate(chain: Chain | Quotes, *, previous: VolSurface | None = None, swee
     """
     if not isinstance(chain, (Chain, Quotes)) or (filters and isinstance(chain, Quotes)):
         raise RangeError(f"chain must be a Chain, or Quotes without filters, was {chain!r:.60}")
+    if previous is not None and not isinstance(previous, VolSurface):
+        raise RangeError(f"previous must be a VolSurface, was {previous!r:.60}")
     quotes = chain if isinstance(chain, Quotes) else chain_quotes(chain, **filters)
     start = None if previous is None else _start(previous, quotes)
     rows, status = _fit(quotes, start, sweeps, rounds)

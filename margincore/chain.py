@@ -70,7 +70,10 @@ def _snapshot(rows: list[Row], at_ns: int | None) -> list[Row]:
 
 
 def _latest(rows: Iterable[Row]) -> int:
-    return max((time_of(row, *TIMES) for row in rows), default=0) or 1
+    latest = max((time_of(row, *TIMES) for row in rows), default=0)
+    if latest <= 0:
+        raise MissingDataError(f"path must hold rows with a time ({', '.join(TIMES)}), has none")
+    return latest
 
 
 def _of_currency(row: Row, currency: str) -> bool:

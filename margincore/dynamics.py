@@ -9,8 +9,8 @@ import numpy as np
 
 from margincore.errors import RangeError
 from margincore.kernels.formula import powers
-from margincore.surface import YEAR_NS, VolSurface, stamps
-from margincore.units import NS_PER_DAY, Floats, choice, floats, number
+from margincore.surface import YEAR_NS, VolSurface, paired
+from margincore.units import NS_PER_DAY, Floats, choice, integer, number, stamps
 
 STICKY = ("strike", "moneyness", "delta")
 TERM_DAYS = 30.0
@@ -117,10 +117,7 @@ class ShockedSurface:
 
     def vol(self, strike: Any, expiry_ns: Any) -> Any:
         """Annual volatility by strike and expiry after the shock; NaN as in `VolSurface.vol`."""
-        strikes, when = np.broadcast_arrays(floats("strike", strike, ndim=None, finite=False, empty=True),
-                                            stamps("expiry_ns", expiry_ns))
-        shape = strikes.shape
-        k, when = np.ascontiguousarray(strikes.ravel()), np.ascontiguousarray(when.ravel())
+        k, when, shape = paired("strike", strike, expiry_ns)
         left = (when - self.time_ns).astype(np.float64)
         left[left <= 0.0] = np.nan
         term = self.shock.term(left / NS_PER_DAY)
@@ -175,6 +172,7 @@ class ShockedSurface:
     def sampled(self, nodes: int = 41, width: float = 4.0) -> VolSurface:
         """A grid of this surface on its expiries, `nodes` strikes within `width` standard deviations of the forward."""
         base = self.surface
+        nodes, width = integer("nodes", nodes, least=3), number("width", width, above=0.0)
         knots, variances = np.empty((base.expiry_ns.size, nodes)), np.empty((base.expiry_ns.size, nodes))
         for i, expiry in enumerate(base.expiry_ns.tolist()):
             forward = float(self.forward(expiry))

@@ -12,7 +12,7 @@ from margincore.contracts import Option
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.io.deribit import contract_of
 from margincore.io.rows import Row, real, rows_of, text, time_of
-from margincore.units import Floats, Ints, Right, integer
+from margincore.units import Floats, Ints, Right, floats, integer, number, stamps
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -25,6 +25,7 @@ class Chain:
     time_ns : int
         Time of the snapshot, nanoseconds since 1970 UTC.
     expiry_ns : int64 array, shape (rows,)
+        Nanoseconds since 1970 UTC; dates are understood too.
     strike : float64 array, shape (rows,)
         Quote currency.
     is_call : bool array, shape (rows,)
@@ -57,14 +58,17 @@ class Chain:
 
     def __post_init__(self) -> None:
         rows = np.size(self.strike)
-        object.__setattr__(self, "time_ns", integer("time_ns", self.time_ns))
-        object.__setattr__(self, "spot", float(self.spot))
-        for name, dtype, blank in (("expiry_ns", np.int64, 0), ("strike", np.float64, np.nan), ("is_call", np.bool_, 0),
-                                   ("bid", np.float64, np.nan), ("ask", np.float64, np.nan),
-                                   ("mark", np.float64, np.nan), ("future", np.float64, np.nan),
-                                   ("quote_ns", np.int64, 0)):
+        object.__setattr__(self, "time_ns", integer("time_ns", self.time_ns, least=1))
+        if not isinstance(self.underlying, str) or not isinstance(self.inverse, (bool, np.bool_)):
+            raise RangeError("underlying must be a name and inverse True or False, "
+                             f"were {self.underlying!r} and {self.inverse!r}")
+        if self.spot == self.spot:
+            object.__setattr__(self, "spot", number("spot", self.spot, above=0.0))
+        for name, read, blank in (("expiry_ns", stamps, 0), ("strike", _numbers, np.nan), ("is_call", _flags, False),
+                                  ("bid", _numbers, np.nan), ("ask", _numbers, np.nan), ("mark", _numbers, np.nan),
+                                  ("future", _numbers, np.nan), ("quote_ns", stamps, 0)):
             value = getattr(self, name)
-            array = np.full(rows, blank, dtype) if value is None else np.array(value, dtype)
+            array = np.array(read(name, np.full(rows, blank) if value is None and name not in REQUIRED else value))
             if array.shape != (rows,):
                 raise ShapeError(f"{name} must have one entry per strike ({rows}), had shape {array.shape}")
             array.flags.writeable = False
@@ -74,7 +78,8 @@ class Chain:
         return int(self.strike.size)
 
     @classmethod
-    def from_rows(cls, rows: Any, *, currency: str | None = None, inverse: bool | None = None) -> Chain:
+    def from_rows(cls, rows: Any, *, currency: str | None = None, inverse: bool | None = None,
+                  time_ns: int | None = None) -> Chain:
         """Chain of one snapshot's rows: Deribit's by `instrument_name`, or rows with strike, expiry and right.
 
         Parameters
@@ -87,6 +92,8 @@ class Chain:
             Keep one underlying of several.
         inverse : bool, optional
             Coin-settled premiums; told from Deribit's names when omitted, else linear.
+        time_ns : int, optional
+            Time of the snapshot; the latest of the rows when omitted.
         """
         found = [line for row in rows_of(rows) if (line := _line_of(row, currency)) is not None]
         if not found:
@@ -101,15 +108,31 @@ class Chain:
             found = [line for line in found if line[1] == inverse]
         inverse = found[0][1] if inverse is None else bool(inverse)
         expiry, strike, call, bid, ask, mark, future, at = zip(*(line[2:10] for line in found), strict=True)
+        if time_ns is None and max(at) <= 0:
+            raise MissingDataError("time_ns must be given, the rows carry no time")
         spots = [line[10] for line in found if line[10] > 0.0]
-        return cls(underlying=names[0], time_ns=max(at), expiry_ns=np.array(expiry, np.int64), strike=np.array(strike),
-                   is_call=np.array(call, np.bool_), bid=np.array(bid), ask=np.array(ask), mark=np.array(mark),
-                   future=np.array(future), quote_ns=np.array(at, np.int64), inverse=inverse,
+        return cls(underlying=names[0], time_ns=max(at) if time_ns is None else time_ns,
+                   expiry_ns=np.array(expiry, np.int64), strike=np.array(strike), is_call=np.array(call, np.bool_),
+                   bid=np.array(bid), ask=np.array(ask), mark=np.array(mark), future=np.array(future),
+                   quote_ns=np.array(at, np.int64), inverse=inverse,
                    spot=float(np.median(spots)) if spots else float("nan"))
 
 
+REQUIRED = ("expiry_ns", "strike", "is_call", "bid", "ask")
 TIMES = ("ts_ms", "timestamp", "creation_timestamp", "local_timestamp")
 _Line = tuple[str, bool, int, float, bool, float, float, float, float, int, float]
+
+
+def _numbers(name: str, values: Any) -> Floats:
+    return floats(name, values, finite=False, empty=True)
+
+
+def _flags(name: str, values: Any) -> npt.NDArray[np.bool_]:
+    """`values` as flags; text and NaN, which Python takes for True, are refused."""
+    array: npt.NDArray[Any] = np.asarray(values)
+    if not (array.dtype.kind in "bi" and np.isin(array, (0, 1)).all() or array.size == 0):
+        raise RangeError(f"{name} must hold True or False, was {values!r:.60}")
+    return array.astype(np.bool_)
 
 
 def _line_of(row: Row, currency: str | None) -> _Line | None:

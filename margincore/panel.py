@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels import formula, scenario
-from margincore.surface import stamps
-from margincore.units import NS_PER_DAY, NS_PER_SECOND, Floats, Ints, choice, floats, integer
+from margincore.units import NS_PER_DAY, NS_PER_SECOND, Floats, Ints, choice, floats, integer, stamps
 
 GAPS = ("error", "skip", "keep")
 HORIZONS = ("overlapping", "separate", "square_root")

@@ -14,11 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from margincore.errors import MissingDataError
+from margincore.errors import MissingDataError, RangeError
 from margincore.kernels.formula import log_ratios
 from margincore.kernels.surface import implied_variances
 from margincore.option_chain import Chain
-from margincore.units import DAYS_PER_YEAR, NS_PER_DAY, NS_PER_SECOND, Floats, Ints, choice, number
+from margincore.units import (
+    DAYS_PER_YEAR,
+    NS_PER_DAY,
+    NS_PER_SECOND,
+    Floats,
+    Ints,
+    choice,
+    integer,
+    mapping,
+    number,
+)
 
 SPREAD_LEAST = 1e-3  # half spread of total variance, as a share of the ask's: what a tick means at the least
 
@@ -112,13 +122,17 @@ def chain_quotes(chain: Chain, *, futures: Mapping[int, float] | None = None, fo
     MissingDataError
         If no row survives; the message counts the reasons.
     """
+    if not isinstance(chain, Chain):
+        raise RangeError(f"chain must be a Chain, was {chain!r:.60}")
     choice("forward", forward, ("auto", "parity", "future"))
+    given = {integer("futures", expiry): number(f"futures[{expiry}]", price, above=0.0)
+             for expiry, price in mapping("futures", futures or {}).items()}
     reason = _first_look(chain, number("stale_seconds", stale_seconds, above=0.0))
     kept = np.flatnonzero(reason < Reason.EXPIRED)
     order = kept[np.lexsort((chain.is_call[kept], chain.strike[kept], chain.expiry_ns[kept]))]
     expiries, first = np.unique(chain.expiry_ns[order], return_index=True)
     bounds = np.append(first, order.size).tolist()
-    carry = [_carry(chain, reason, order[bounds[i]:bounds[i + 1]], int(expiry), futures or {}, forward)
+    carry = [_carry(chain, reason, order[bounds[i]:bounds[i + 1]], int(expiry), given, forward)
              for i, expiry in enumerate(expiries.tolist())]
     counts = np.diff(bounds)
     forwards = np.repeat([c.forward for c in carry], counts)

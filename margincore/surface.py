@@ -13,39 +13,22 @@ Slices are raw SVI (flat, SSVI and eSSVI are special cases) or a grid of volatil
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels.surface import Slices
 from margincore.surface_plot import plot_surface
 from margincore.svi import RawSvi, rows_of, ssvi_rows
-from margincore.units import NS_PER_DAY, Floats, Ints, floats, integer, number, utc
+from margincore.units import NS_PER_DAY, Floats, Ints, floats, integer, number, several, stamps
 
 YEAR_NS: Final = 365 * NS_PER_DAY
 FORMAT: Final = "margincore.surface/1"
-
-
-def stamps(name: str, value: Any) -> Ints:
-    """`value` as int64 nanoseconds since 1970 UTC: integers, ISO text, datetimes or datetime64, any shape."""
-    if isinstance(value, datetime.datetime):
-        value = value.isoformat()
-    if isinstance(value, str):
-        value = utc(value)
-    array: npt.NDArray[Any] = np.asarray(value)
-    if array.dtype.kind == "M":
-        array = array.astype("M8[ns]").astype(np.int64)
-    if array.dtype.kind in "OUT" and array.size:
-        array = np.array([int(stamps(name, item)) for item in array.ravel()], np.int64).reshape(array.shape)
-    if array.dtype.kind not in "iu":
-        raise RangeError(f"{name} must be nanoseconds since 1970 UTC or a date, was {value!r}")
-    return array.astype(np.int64)
+FIELDS: Final = ("kind", "time_ns", "spot", "version", "expiry_ns", "forward", "discount", "rows", "knots", "fit")
 
 
 class VolSurface:
@@ -104,6 +87,7 @@ class VolSurface:
                   "forwards": _per_slice("forward", forward, count),
                   "discounts": _per_slice("discount", discount, count)}
         if knots is not None:
+            _check_nodes(knots, rows[:, :knots.shape[1]])
             arrays["knots"] = np.ascontiguousarray(knots)
         else:
             object.__setattr__(self, "knots", None)
@@ -179,7 +163,9 @@ class VolSurface:
 
     @classmethod
     def from_nodes(cls, knots: Floats, variances: Floats, expiry_ns: Any, **market: Any) -> VolSurface:
-        """A grid from total variances at nodes of log-moneyness, both of shape (expiries, nodes)."""
+        """A grid from total variances (above 0) at nodes of log-moneyness (rising), both of shape (expiries, nodes)."""
+        knots, variances = floats("knots", knots, ndim=2), floats("variances", variances, ndim=2)
+        _check_nodes(knots, variances)
         curved = np.array([_natural_spline(k, w) for k, w in zip(knots, variances, strict=True)])
         return cls("grid", np.hstack([variances, curved]), knots, expiry_ns, **market)
 
@@ -197,20 +183,20 @@ class VolSurface:
 
     def log_moneyness(self, strike: Any, expiry_ns: Any) -> Any:
         """ln(strike / forward); NaN where the strike is not positive or the forward unknown."""
-        strikes, when, shape = _paired(strike, expiry_ns)
+        strikes, when, shape = paired("strike", strike, expiry_ns)
         out = self._moneyness(strikes, when)
         return float(out[0]) if shape == () else out.reshape(shape)
 
     def variance(self, log_moneyness: Any, expiry_ns: Any) -> Any:
         """Total variance (volatility squared times years) by log-moneyness ln(strike / forward) and expiry."""
-        k, when, shape = _paired(log_moneyness, expiry_ns)
+        k, when, shape = paired("log_moneyness", log_moneyness, expiry_ns)
         out = np.empty(k.size)
         self._slices.variances(k, when, out)
         return float(out[0]) if shape == () else out.reshape(shape)
 
     def total_variance(self, strike: Any, expiry_ns: Any) -> Any:
         """Total variance by strike and expiry; NaN where it has no answer."""
-        strikes, when, shape = _paired(strike, expiry_ns)
+        strikes, when, shape = paired("strike", strike, expiry_ns)
         out = np.empty(strikes.size)
         if self.kind == "flat":
             k = np.where(strikes > 0.0, 0.0, np.nan)
@@ -301,16 +287,22 @@ class VolSurface:
         """The surface of `to_dict`."""
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise RangeError(f"format must be {FORMAT!r}, was {data!r:.60}")
+        lacking = [name for name in FIELDS if name not in data]
+        if lacking:
+            raise RangeError(f"data must hold {', '.join(FIELDS)}, lacks {', '.join(lacking)}")
         kind, knots = data["kind"], data["knots"]
         if kind not in ("flat", "svi", "grid") or (knots is None) != (kind != "grid"):
             raise RangeError(f"kind must be 'flat', 'svi' or 'grid', was {kind!r}")
         rows = floats("rows", data["rows"], ndim=2)
         if knots is None:
             rows = rows_of(rows)
+        fit = several("fit", data["fit"])
+        if not all(isinstance(told, Mapping) for told in fit):
+            raise RangeError(f"fit must hold mappings, was {fit!r:.60}")
         return cls(kind, rows, None if knots is None else floats("knots", knots, ndim=2),
-                   np.array(data["expiry_ns"], np.int64), time_ns=data["time_ns"], forward=_numbers(data["forward"]),
-                   discount=_numbers(data["discount"]), spot=data["spot"], version=data["version"],
-                   fit=tuple(data["fit"]))
+                   np.array([integer("expiry_ns", stamp) for stamp in several("expiry_ns", data["expiry_ns"])]),
+                   time_ns=data["time_ns"], forward=_numbers("forward", data["forward"]),
+                   discount=_numbers("discount", data["discount"]), spot=data["spot"], version=data["version"], fit=fit)
 
     def save(self, path: str | Path) -> None:
         """Write the surface as JSON; every number survives to the last bit."""
@@ -323,7 +315,11 @@ class VolSurface:
         """Read what `save` wrote."""
         import json
 
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RangeError(f"path must hold a saved surface, {str(path)!r} does not: {error}") from None
+        return cls.from_dict(data)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VolSurface) and self.to_dict() == other.to_dict()
@@ -335,10 +331,23 @@ class VolSurface:
 _LOGS = Slices(np.array([[1.0, 0.0, 0.0, 0.0, 1.0]]), None, np.array([1]), np.array([1.0]), 0, 1.0)
 
 
-def _paired(values: Any, expiry_ns: Any) -> tuple[Floats, Ints, tuple[int, ...]]:
-    left, right = np.broadcast_arrays(floats("strike", values, ndim=None, finite=False, empty=True),
-                                      stamps("expiry_ns", expiry_ns))
-    return np.ascontiguousarray(left.ravel()), np.ascontiguousarray(right.ravel()), left.shape
+def paired(name: str, values: Any, expiry_ns: Any) -> tuple[Floats, Ints, tuple[int, ...]]:
+    """`values` and expiries broadcast against each other, each on one axis, and the shape they have together."""
+    left, right = floats(name, values, ndim=None, finite=False, empty=True), stamps("expiry_ns", expiry_ns)
+    try:
+        shape = np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        raise ShapeError(f"{name} and expiry_ns must broadcast, had shapes {left.shape} and {right.shape}") from None
+    return np.broadcast_to(left, shape).ravel(), np.broadcast_to(right, shape).ravel(), shape
+
+
+def _check_nodes(knots: Floats, variances: Floats) -> None:
+    if knots.shape != variances.shape:
+        raise ShapeError(f"knots and variances must have one shape, had {knots.shape} and {variances.shape}")
+    if not (np.diff(knots, axis=1) > 0.0).all():
+        raise RangeError("knots must rise without duplicates on every expiry")
+    if not (variances > 0.0).all():
+        raise RangeError(f"variances must be above 0, was {float(variances.min())!r}")
 
 
 def _per_slice(name: str, value: Any, count: int) -> Floats:
@@ -362,8 +371,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def _numbers(values: list[float | None]) -> Floats:
-    return np.array([np.nan if item is None else item for item in values], np.float64)
+def _numbers(name: str, values: Any) -> Floats:
+    return floats(name, [np.nan if item is None else item for item in several(name, values)], finite=False)
 
 
 def _natural_spline(knots: Floats, values: Floats) -> Floats:

@@ -66,6 +66,24 @@ def utc(text: str) -> int:
     return (delta.days * 86_400 + delta.seconds) * NS_PER_SECOND + delta.microseconds * 1_000
 
 
+def stamps(name: str, value: Any) -> Ints:
+    """`value` as int64 nanoseconds since 1970 UTC: integers, ISO text, datetimes or datetime64, any shape."""
+    if isinstance(value, datetime.datetime):
+        value = value.isoformat()
+    if isinstance(value, str):
+        value = utc(value)
+    array: npt.NDArray[Any] = np.asarray(value)
+    if array.dtype.kind == "M":
+        array = array.astype("M8[ns]").astype(np.int64)
+    if array.dtype.kind in "OUT" and array.ndim and array.size:
+        array = np.array([int(stamps(name, item)) for item in array.ravel().tolist()], np.int64).reshape(array.shape)
+    elif array.ndim and not array.size:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise RangeError(f"{name} must be nanoseconds since 1970 UTC or a date, was {value!r}")
+    return array.astype(np.int64)
+
+
 def days(start_ns: int, end_ns: int) -> float:
     """Days from `start_ns` to `end_ns`, negative when the end is first."""
     return (end_ns - start_ns) / NS_PER_DAY

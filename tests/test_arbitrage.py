@@ -5,6 +5,7 @@ import pytest
 from reference import surface as reference
 
 from margincore.arbitrage import check_arbitrage, repair_arbitrage
+from margincore.errors import RangeError
 from margincore.surface import VolSurface
 from margincore.svi import RawSvi
 from margincore.units import NS_PER_DAY, utc
@@ -86,6 +87,31 @@ def test_grid_with_a_spike_is_found_and_repaired():
     repaired = repair_arbitrage(surface)
     assert check_arbitrage(repaired).clean and max(dense_check(repaired)) < 1e-12
     assert not [f for f in check_arbitrage(smooth).findings if f.kind in ("calendar", "bounds")]
+
+
+def test_grid_bent_back_to_lees_bound_is_found():
+    """Steeper than 2 at the last node with g above 0 on both sides of it: the bend is a negative density."""
+    at = np.linspace(-1.0, 1.0, 5)
+    for sign in (1.0, -1.0):
+        surface = VolSurface.from_nodes([at], [20.0 + 2.5 * sign * at], EXPIRIES[:1], time_ns=NOW, forward=100.0)
+        (finding,) = check_arbitrage(surface).findings
+        assert finding.kind == "lee" and finding.size == pytest.approx(0.5) and sign * finding.log_moneyness > 0
+        k = np.linspace(-1.5, 1.5, 601)
+        assert reference.arbitrage(lambda x, t, s=surface: s.variance(x, np.full(x.size, t)), EXPIRIES[:1], k)[0] > 1e-6
+        assert check_arbitrage(repair_arbitrage(surface)).clean
+
+
+def test_no_size_is_negative_and_far_strikes_overflow_quietly():
+    near, far = (RawSvi(a=0.01, b=b, rho=0.0, m=0.0, sigma=0.1 + lift) for b, lift in ((0.2, 0.0), (0.2 - 1e-9, 1.0)))
+    surface = VolSurface.svi([near, far], EXPIRIES[:2], time_ns=NOW, forward=100.0)
+    report = check_arbitrage(surface)
+    assert [f.kind for f in report.findings] == ["calendar"] and report.findings[0].size >= 0.0
+
+
+@pytest.mark.parametrize("judge", [check_arbitrage, repair_arbitrage])
+def test_only_surfaces_are_judged(judge):
+    with pytest.raises(RangeError, match="surface must be a VolSurface, was 5"):
+        judge(5)
 
 
 def test_random_surfaces_are_judged_like_the_dense_grid():

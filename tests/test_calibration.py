@@ -6,7 +6,7 @@ from reference import surface as reference
 from shared_data import shared
 
 from margincore.calibration import calibrate
-from margincore.errors import MarginError, MissingDataError, RangeError, ShapeError
+from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.arbitrage import butterflies, calendars
 from margincore.kernels.surface import implied_variances
 from margincore.option_chain import Chain
@@ -45,6 +45,18 @@ def generated(*, inverse=False, discount=1.0, spread=0.004, with_future=True, no
                                              forward if with_future else np.nan, NOW), strict=True):
                 columns[name] += np.broadcast_to(value, k.shape).tolist()
     return Chain(underlying="X", time_ns=NOW, inverse=inverse, spot=100.0, **columns)
+
+
+def chain_data():
+    return {"underlying": "X", "time_ns": NOW, "expiry_ns": ["2026-03-27T08:00", "2026-03-27T08:00"],
+            "strike": [90.0, 110.0], "is_call": [0, 1], "bid": [1.0, 1.0], "ask": [1.1, 1.1]}
+
+
+def test_a_chain_reads_dates_and_flags():
+    chain = Chain(**chain_data())
+    assert set(chain.expiry_ns.tolist()) == {utc("2026-03-27T08:00")} and chain.is_call.tolist() == [False, True]
+    row = {"instrument_name": "BTC-25FEB26-40000-C", "bid_price": 0.1, "ask_price": 0.2}
+    assert Chain.from_rows([row], time_ns=NOW).time_ns == NOW
 
 
 def is_clean(surface):
@@ -295,6 +307,20 @@ def test_arbitrage_in_the_quotes_is_not_in_the_surface():
     (lambda: Chain(underlying="X", time_ns=NOW, expiry_ns=[1], strike=[1.0, 2.0], is_call=[True], bid=[1.0],
                    ask=[1.0]), ShapeError),
     (lambda: Chain.from_rows([]), MissingDataError),
+    (lambda: Chain.from_rows([{"instrument_name": "BTC-25FEB26-40000-C", "bid_price": 0.1, "ask_price": 0.2}]),
+     MissingDataError),
+    *((lambda name=name, value=value: Chain(**{**chain_data(), name: value}), error) for name, value, error in (
+        ("strike", ["a", 1.0], ShapeError), ("bid", ["x", 1.0], ShapeError), ("expiry_ns", [1.5, 2.5], RangeError),
+        ("expiry_ns", [np.nan, np.nan], RangeError), ("is_call", ["call", "put"], RangeError),
+        ("is_call", [np.nan, 1.0], RangeError), ("is_call", [2, 0], RangeError), ("is_call", None, RangeError),
+        ("inverse", "no", RangeError), ("underlying", 5, RangeError), ("spot", "x", RangeError),
+        ("spot", -1.0, RangeError), ("spot", np.inf, NotFiniteError), ("time_ns", -5, RangeError),
+        ("time_ns", 1.5, RangeError))),
+    *((lambda futures=futures: chain_quotes(generated(), futures=futures), error) for futures, error in (
+        ([1.0], RangeError), ({int(EXPIRIES[0]): -1.0}, RangeError), ({int(EXPIRIES[0]): np.nan}, NotFiniteError),
+        ({int(EXPIRIES[0]): "x"}, RangeError), ({"2026": 1.0}, RangeError))),
+    (lambda: calibrate(generated(), previous=5), RangeError),
+    (lambda: chain_quotes("chain"), RangeError),
 ])
 def test_errors(call, error):
     with pytest.raises(error):

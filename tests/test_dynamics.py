@@ -7,7 +7,7 @@ import pytest
 
 from margincore.arbitrage import check_arbitrage
 from margincore.dynamics import ShockedSurface, SurfaceShock
-from margincore.errors import NotFiniteError, RangeError
+from margincore.errors import NotFiniteError, RangeError, ShapeError
 from margincore.surface import VolSurface
 from margincore.units import NS_PER_DAY, utc
 
@@ -100,6 +100,13 @@ def test_errors(arguments, error):
 
 
 def test_wrong_types():
+    shocked = ShockedSurface(base(), SurfaceShock())
+    with pytest.raises(RangeError, match="nodes must be at least 3"):
+        shocked.sampled(nodes=-1)
+    with pytest.raises(RangeError, match="width must be above 0"):
+        shocked.sampled(width=-1.0)
+    with pytest.raises(ShapeError, match="strike and expiry_ns must broadcast"):
+        shocked.vol(STRIKES, EXPIRIES)
     with pytest.raises(RangeError):
         ShockedSurface(None, SurfaceShock())
     with pytest.raises(RangeError):

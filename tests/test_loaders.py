@@ -334,6 +334,9 @@ def test_files_that_are_no_chain(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(RangeError, match="path"):
             load_chain(tmp_path / name)
+    (tmp_path / "c.json").write_text(json.dumps([{k: v for k, v in CALL.items() if "timestamp" not in k}]))
+    with pytest.raises(MissingDataError, match="rows with a time"):         # not a market of 1970
+        load_chain(tmp_path / "c.json")
     (tmp_path / "b.json").write_text('[{"symbol": "x", "timestamp": 1772400000000}]')
     with pytest.raises(MissingDataError, match="contracts"):
         load_chain(tmp_path / "b.json")

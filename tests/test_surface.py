@@ -25,6 +25,10 @@ def sample():
                            forward=[100.0, 100.5, 102.0, 108.0], discount=1.0, spot=99.8)
 
 
+def nodes():
+    return VolSurface.from_nodes([[-0.1, 0.0, 0.1]], [[0.04, 0.04, 0.04]], EXPIRIES[:1], time_ns=NOW, forward=1.0)
+
+
 # rho stays off -1 and 1, where the reference's own x rho + s cancels.
 slices = st.builds(lambda least, b, rho, m, sigma: RawSvi(a=least - b * sigma * np.sqrt(1 - rho * rho), b=b, rho=rho,
                                                            m=m, sigma=sigma),
@@ -157,6 +161,13 @@ def test_storage_keeps_every_bit(surface, tmp_path):
         assert twin.vol(strikes, when).tobytes() == surface.vol(strikes, when).tobytes()
 
 
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[]", b"{}"])
+def test_what_was_not_saved_is_not_loaded(tmp_path, content):
+    (tmp_path / "s.json").write_bytes(content)
+    with pytest.raises(RangeError):
+        VolSurface.load(tmp_path / "s.json")
+
+
 def test_immutable():
     surface = sample()
     with pytest.raises(AttributeError):
@@ -234,6 +245,26 @@ def test_ssvi_is_at_the_money_where_it_says():
     (lambda: VolSurface.grid([1.0, 2.0], EXPIRIES[:1], [[0.5, 0.0]], time_ns=NOW, forward=1.0), RangeError),
     (lambda: VolSurface.grid([1.0, 2.0], EXPIRIES[:1], [[0.5]], time_ns=NOW, forward=1.0), ShapeError),
     (lambda: VolSurface.from_dict({"format": "other"}), RangeError),
+    *((lambda name=name: VolSurface.from_dict({k: v for k, v in sample().to_dict().items() if k != name}), RangeError)
+      for name in sample().to_dict()),
+    *((lambda name=name, value=value: VolSurface.from_dict({**sample().to_dict(), name: value}), error)
+      for name, value, error in (
+          ("forward", ["a"] * 4, ShapeError), ("forward", None, RangeError), ("fit", 5, RangeError),
+          ("fit", [5], RangeError), ("expiry_ns", [1.5] * 4, RangeError), ("expiry_ns", None, RangeError),
+          ("rows", "x", ShapeError), ("time_ns", None, RangeError), ("spot", "x", RangeError))),
+    *((lambda knots=knots, rows=rows: VolSurface.from_dict(
+        {**nodes().to_dict(), "knots": [knots], "rows": [rows]}), error)
+      for knots, rows, error in (
+          ([0.1, 0.0, -0.1], [0.04, 0.04, 0.04, 0, 0, 0], RangeError), ([0.0, 0.0, 0.1], [0.04] * 6, RangeError),
+          ([-0.1, 0.0, 0.1], [0.04, -0.04, 0.04, 0, 0, 0], RangeError), ([0.0, 0.1], [0.04] * 6, ShapeError))),
+    *((lambda knots=knots, w=w: VolSurface.from_nodes(knots, w, EXPIRIES[:1], time_ns=NOW, forward=1.0), error)
+      for knots, w, error in (
+          ([[0.0, 0.0, 0.1]], [[0.04] * 3], RangeError), ([[0.1, 0.0, -0.1]], [[0.04] * 3], RangeError),
+          ([[-0.1, 0.0, 0.1]], [[0.04, -0.04, 0.04]], RangeError), ([[-0.1, 0.0]], [[0.04]], ShapeError),
+          ([[-0.1, 0.0, 0.1]], [[0.04, np.nan, 0.04]], NotFiniteError), ([[]], [[]], ShapeError))),
+    (lambda: sample().variance(np.zeros(3), EXPIRIES), ShapeError),
+    (lambda: sample().vol(100.0, None), RangeError),
+    (lambda: sample().vol(100.0, [None]), RangeError),
     (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=0.0, p=0.5, c=0.5, v_least=0.05), RangeError),
     (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=2.0, p=0.5, c=0.5, v_least=0.03).raw(), RangeError),
     (lambda: NaturalSvi(delta=0.0, mu=0.0, rho=0.0, omega=0.1, zeta=0.0), RangeError),
