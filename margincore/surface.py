@@ -128,9 +128,12 @@ class VolSurface:
                    spot=spot)
 
     @classmethod
-    def ssvi(cls, theta: Any, expiry_ns: Any, *, rho: float, eta: float, gamma: float = 0.5, time_ns: int,
+    def ssvi(cls, theta: Any, expiry_ns: Any, *, rho: Any, eta: Any, gamma: float = 0.5, time_ns: int,
              forward: Any, discount: Any = None, spot: float | None = None) -> VolSurface:
-        """SSVI with the power law of `margincore.svi.ssvi_rows`; `theta` at-the-money total variances per expiry."""
+        """SSVI with the power law of `margincore.svi.ssvi_rows`; `theta` at-the-money total variances per expiry.
+
+        With `rho` or `eta` per expiry it is eSSVI.
+        """
         return cls.svi(ssvi_rows(theta, rho, eta, gamma), expiry_ns, time_ns=time_ns, forward=forward,
                        discount=discount, spot=spot)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from margincore.errors import RangeError
+from margincore.errors import RangeError, ShapeError
 from margincore.units import Floats, floats, number
 
 
@@ -191,25 +191,32 @@ def essvi_row(theta: float, rho: float, psi: float) -> RawSvi:
                   sigma=math.sqrt(1.0 - rho * rho) / phi)
 
 
-def ssvi_rows(theta: Any, rho: float, eta: float, gamma: float = 0.5) -> list[RawSvi]:
+def ssvi_rows(theta: Any, rho: Any, eta: Any, gamma: float = 0.5) -> list[RawSvi]:
     """Slices of an SSVI surface with the power law phi = eta / (theta^gamma (1 + theta)^(1 - gamma)).
 
     Free of all static arbitrage for `theta` not decreasing, `gamma` in (0, 1/2] and ``eta (1 + |rho|) <= 2``
-    (Gatheral-Jacquier, remark 4.4).
+    (Gatheral-Jacquier, remark 4.4).  With `rho` or `eta` of their own per expiry the surface is an eSSVI one, whose
+    calendar is for `margincore.check_arbitrage` to judge.
 
     Parameters
     ----------
     theta : float64 array, shape (expiries,)
         At-the-money total variances, positive.
-    rho, eta : float
+    rho, eta : float, or float64 array of shape (expiries,)
         `rho` in (-1, 1), `eta` positive.
     gamma : float
         In (0, 1).
     """
-    eta = number("eta", eta, above=0.0)
     gamma = number("gamma", gamma, above=0.0, below=1.0)
-    return [essvi_row(level, rho, eta * level ** (1.0 - gamma) * (1.0 + level) ** (gamma - 1.0))
-            for level in floats("theta", theta).tolist()]
+    levels = floats("theta", theta)
+    rhos, etas = (values.tolist() if values.ndim else [values.item()] * levels.size
+                  for values in (floats("rho", rho, ndim=None), floats("eta", eta, ndim=None)))
+    if not len(rhos) == len(etas) == levels.size:
+        raise ShapeError(f"rho and eta must be one number or one per theta ({levels.size}), were {len(rhos)} and "
+                         f"{len(etas)}")
+    return [essvi_row(level, tilt, number("eta", scale, above=0.0) * level ** (1.0 - gamma)
+                      * (1.0 + level) ** (gamma - 1.0))
+            for level, tilt, scale in zip(levels.tolist(), rhos, etas, strict=True)]
 
 
 def rows_of(slices: Any) -> Floats:

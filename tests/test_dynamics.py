@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from margincore.arbitrage import check_arbitrage
+from margincore.contracts import Contracts, Option
 from margincore.dynamics import ShockedSurface, SurfaceShock
 from margincore.errors import NotFiniteError, RangeError, ShapeError
+from margincore.market import MarketState
+from margincore.revaluation import revalue
+from margincore.scenarios import grid
 from margincore.surface import VolSurface
 from margincore.units import NS_PER_DAY, utc
 
@@ -87,6 +91,36 @@ def test_sample_can_be_checked():
     np.testing.assert_allclose(mild.vol(STRIKES[1:4], at), shocked.vol(STRIKES[1:4], at), rtol=1e-3)
     upside_down = ShockedSurface(base(), SurfaceShock(absolute=0.6, power=2.0)).sampled()
     assert "calendar" in {f.kind for f in check_arbitrage(upside_down).findings}
+
+
+def by_hand(forward, strike, years, sigma, call, coin):
+    root = sigma * math.sqrt(years)
+    d1 = math.log(forward / strike) / root + 0.5 * root
+    sign = 1.0 if call else -1.0
+    n1, n2 = (0.5 * math.erfc(-sign * d / math.sqrt(2.0)) for d in (d1, d1 - root))
+    return sign * (forward * n1 - strike * n2) / (forward if coin else 1.0)
+
+
+@pytest.mark.parametrize("sticky", ["strike", "moneyness", "delta"])
+def test_shocked_surface_feeds_revaluation(sticky):
+    """Marks and the profit of a further move are Black-76 by hand at the volatilities after the shock."""
+    kinds = [("CALL", 110.0, "call", False), ("PUT", 85.0, "put", False), ("COIN", 75.0, "put", True)]
+    contracts = Contracts([Option(name, underlying="BTC", settle="BTC" if coin else "USDC", strike=strike, right=right,
+                                  expiry_ns=int(expiry), inverse=coin)
+                           for name, strike, right, coin in kinds for expiry in EXPIRIES[:1]])
+    at, years = int(EXPIRIES[0]), 7 / 365
+    shocked = ShockedSurface(base(), SurfaceShock(spot=-0.1, sticky=sticky, relative=0.25, power=0.3, skew=-0.02))
+    market = MarketState(now_ns=NOW, spot={"BTC": 90.0, "USDC": 1.0}, surface={"BTC": shocked},
+                         forward={("BTC", at): shocked.forward(at)})
+    columns = market.resolve(contracts)
+    plan = grid(spot=[0.05], volatility=["same"]).resolve(contracts)
+    value, risk = revalue(contracts, columns, plan)
+    for name, strike, right, coin in kinds:
+        sigma, column = shocked.vol(strike, at), contracts.column[name]
+        now, then = (by_hand(90.0 * up, strike, years, sigma, right == "call", coin) for up in (1.0, 1.05))
+        assert sigma > base().vol(strike, at)
+        assert value[column] == pytest.approx(now, rel=1e-10)
+        assert risk[column, 0] == pytest.approx((then - now) * (90.0 if coin else 1.0), rel=1e-8)
 
 
 @pytest.mark.parametrize(("arguments", "error"), [

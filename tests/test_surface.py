@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reference import surface as reference
 from shared_data import shared
 
+from margincore.arbitrage import check_arbitrage
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.surface import YEAR_NS, VolSurface
 from margincore.svi import JumpWingsSvi, NaturalSvi, RawSvi, essvi_row, rows_of, ssvi_rows
@@ -226,7 +227,25 @@ def test_ssvi_is_at_the_money_where_it_says():
     assert (phi.delta, phi.mu, phi.zeta) == pytest.approx((0.0, 0.0, 5.0), abs=1e-14)
 
 
+def test_essvi_has_its_own_skew_per_expiry():
+    """w = theta/2 (1 + rho phi k + sqrt((phi k + rho)^2 + 1 - rho^2)), Hendriks-Martini (2019), on every expiry."""
+    theta, rho = np.array([0.01, 0.03, 0.1, 0.3]), np.array([-0.5, -0.3, -0.1, 0.2])
+    eta = np.array([1.2, 1.1, 1.0, 0.9])
+    surface = VolSurface.ssvi(theta, EXPIRIES, rho=rho, eta=eta, gamma=0.4, time_ns=NOW, forward=100.0)
+    k = np.linspace(-1.0, 1.0, 21)[:, None]
+    phi = eta / (theta**0.4 * (1.0 + theta) ** 0.6)
+    expected = 0.5 * theta * (1.0 + rho * phi * k + np.sqrt((phi * k + rho) ** 2 + 1.0 - rho**2))
+    np.testing.assert_allclose(surface.variance(k, EXPIRIES), expected, rtol=1e-13)
+    assert check_arbitrage(surface).clean
+    crossed = VolSurface.ssvi(theta, EXPIRIES, rho=[-0.9, -0.3, -0.1, 0.9], eta=eta, time_ns=NOW, forward=100.0)
+    assert {f.kind for f in check_arbitrage(crossed).findings} == {"calendar"}
+
+
 @pytest.mark.parametrize(("call", "error"), [
+    (lambda: ssvi_rows([0.01, 0.04], [-0.3], 1.0), ShapeError),
+    (lambda: ssvi_rows([0.01, 0.04], -0.3, [1.0, 0.0]), RangeError),
+    (lambda: ssvi_rows([0.01, 0.04], [0.0, 1.0], 1.0), RangeError),
+    (lambda: ssvi_rows([0.01, 0.04], -0.3, 1.0, 1.0), RangeError),
     (lambda: VolSurface.flat(0.0), RangeError),
     (lambda: VolSurface.flat(float("nan")), NotFiniteError),
     (lambda: RawSvi(a=0.1, b=-0.1, rho=0.0, m=0.0, sigma=0.1), RangeError),
