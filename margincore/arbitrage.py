@@ -101,7 +101,8 @@ def check_arbitrage(surface: VolSurface) -> ArbitrageReport:
         left, right = _wing_slopes(surface, i)
         steep = max(left, right) - 2.0
         if steep > 0.0:
-            found("lee", i, k[-1] if right > left else k[0], steep)
+            outer = k if surface.knots is None else surface.knots[i]
+            found("lee", i, outer[-1] if right > left else outer[0], steep)
         if g_least < 0.0 or not proved[0][i] and steep <= 0.0 and (w > 0.0).all():
             found("butterfly", i, k_least, -g_least)
         if i:
@@ -119,8 +120,8 @@ def check_arbitrage(surface: VolSurface) -> ArbitrageReport:
 def repair_arbitrage(surface: VolSurface) -> VolSurface:
     """The surface itself when it is clean, else a clean SVI surface fitted to it.
 
-    Each slice is sampled within five standard deviations of the forward, one percent of total variance counting as a
-    half spread, and calibrated under the certificates.
+    Each slice is sampled within five standard deviations of the forward, where its total variance is positive, one
+    percent of it, at least of that at the forward, counting as a half spread, and calibrated under the certificates.
 
     Raises
     ------
@@ -129,16 +130,20 @@ def repair_arbitrage(surface: VolSurface) -> VolSurface:
     """
     if check_arbitrage(_surface(surface)).clean:
         return surface
-    count, size = surface.expiry_ns.size, 61
+    count = surface.expiry_ns.size
     years = (surface.expiry_ns - surface.time_ns) / YEAR_NS
-    k, w = np.empty((count, size)), np.empty((count, size))
+    points: list[Floats] = []
+    halves: list[Floats] = []
     for i in range(count):
         level = max(float(surface.terms(i, np.zeros(1))[0, 0]), 1e-8)
-        k[i] = np.sqrt(level) * np.linspace(-5.0, 5.0, size)
-        w[i] = np.maximum(surface.terms(i, k[i])[0], 0.02 * level)
+        k = np.sqrt(level) * np.linspace(-5.0, 5.0, 61)
+        w = surface.terms(i, k)[0]
+        k, w = (k[w > 0.0], w[w > 0.0]) if (w > 0.0).any() else (np.zeros(1), np.array([level]))
+        points.append(np.array([k, w]))
+        halves.append(0.01 * np.maximum(w, level))
+    (k, w), half, sizes = np.hstack(points), np.concatenate(halves), np.array([h.size for h in halves])
     rows, status = np.zeros((count, 5)), np.zeros(count, np.int32)
-    flat = w.ravel()
-    fit(k.ravel(), 0.99 * flat, 1.01 * flat, 100.0 / flat, np.arange(count + 1) * size, np.full(count, size), years,
+    fit(np.ascontiguousarray(k), w - half, w + half, 1.0 / half, np.concatenate([[0], np.cumsum(sizes)]), sizes, years,
         rows, status, False, 4, 80)
     if (status < 0).any():
         raise NotConvergedError(f"expiry {int(surface.expiry_ns[status.argmin()])} admits no slice free of arbitrage")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from margincore.errors import MissingDataError, RangeError
 from margincore.kernels.formula import log_ratios
-from margincore.kernels.surface import implied_variances
+from margincore.kernels.implied import volatilities
 from margincore.option_chain import Chain
 from margincore.units import (
     DAYS_PER_YEAR,
@@ -275,14 +275,21 @@ def _variances(chain: Chain, rows: Ints, forward: Floats, discount: Floats,
     bid = np.nan_to_num(chain.bid[rows], nan=0.0) / unit - intrinsic
     ask = chain.ask[rows] / unit - intrinsic
     most = np.minimum(1.0, ratio)
-    low, high = np.zeros(rows.size), np.zeros(rows.size)
-    implied_variances(k, np.where((bid > dust) & (bid < most), bid, 0.0), low)
-    implied_variances(k, np.where((ask > dust) & (ask < most), ask, 0.0), high)
+    low, high = (_total_variance(np.where((side > dust) & (side < most), side, 0.0), known, strike)
+                 for side in (bid, ask))
     worthless = (reason[rows] == Reason.TWO_SIDED) & (bid <= dust)
     verdict = np.select([missing, ask <= dust, ask >= most, worthless],
                         [Reason.NO_FORWARD, Reason.BELOW_INTRINSIC, Reason.ABOVE_MAXIMUM, Reason.BID_WORTHLESS], -1)
     reason[rows] = np.where(verdict >= 0, verdict, reason[rows])
     return k, low, high
+
+
+def _total_variance(price: Floats, forward: Floats, strike: Floats) -> Floats:
+    """Total variance of out-of-the-money prices over the forward; 0 for a price of 0."""
+    one, sigma, status = np.ones(price.size), np.empty(price.size), np.empty(price.size, np.uint8)
+    volatilities(price * forward, forward, strike, one, strike >= forward, sigma, status)
+    result: Floats = sigma * sigma
+    return result
 
 
 def _counts(reason: Ints) -> str:

@@ -121,29 +121,6 @@ cdef double mixed_variance(double k, double w1, double w2, double weight) noexce
     return s * s
 
 
-cdef double implied_variance(double k, double price) noexcept nogil:
-    # Total variance of an out-of-the-money price over the forward (call for k >= 0).  The logarithm of the price is
-    # concave and rising in s = vol sqrt(T), so that Newton steps, from the left after the first, cannot overshoot.
-    cdef double x = fabs(k), s, m, f, step, bound_ = fmin(1.0, vm_exp(k))
-    cdef int _i
-    if not 0.0 < price < bound_:
-        return NAN if not price == 0.0 else 0.0
-    f = vm_log(price * 2.5066282746310002)
-    if k < 0.0:
-        f = f - k                         # the put at k is e^k times the call at -k
-        price = price / vm_exp(k)
-    s = fmax(x / sqrt(fmax(-2.0 * vm_log(price), 1e-3)), 2.5066282746310002 * price)
-    s = fmin(fmax(s, 1e-12), 70.0)
-    for _i in range(100):
-        step = (log_price(x, s, &m) - f) * m
-        step = step / fmin(fmax(1.0 - 0.5 * step * (((x / s) * (x / s) - 0.25 * s * s) / s - 1.0 / m), 0.5), 2.0)
-        step = fmin(fmax(step, s - 75.0), 0.75 * s)
-        s = s - step
-        if fabs(step) <= 4e-16 * s:
-            break
-    return s * s
-
-
 cdef struct surface_t:
     const double* rows
     const double* knots
@@ -314,19 +291,6 @@ cdef const int64_t* stamps(cnp.ndarray array, str name) except? NULL:
     if cnp.PyArray_TYPE(array) != cnp.NPY_INT64 or cnp.PyArray_NDIM(array) != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(array):
         raise ShapeError(f"{name} must be a C-contiguous int64 array of 1 axis")
     return <const int64_t*> cnp.PyArray_DATA(array)
-
-
-def implied_variances(cnp.ndarray log_moneyness not None, cnp.ndarray price not None, cnp.ndarray out not None):
-    """Total variance per out-of-the-money price over the forward (call for k >= 0, put below); NaN if unattainable."""
-    cdef const double* k = doubles(log_moneyness, 1, "log_moneyness")
-    cdef const double* p = doubles(price, 1, "price")
-    cdef double* w = <double*> doubles(out, 1, "out")
-    cdef Py_ssize_t i, n = out.shape[0]
-    if log_moneyness.shape[0] != n or price.shape[0] != n:
-        raise ShapeError("log_moneyness, price and out must have one length")
-    with nogil:
-        for i in range(n):
-            w[i] = implied_variance(k[i], p[i])
 
 
 cdef class Slices:

@@ -5,10 +5,9 @@ import pytest
 from reference import surface as reference
 from shared_data import shared
 
-from margincore.calibration import calibrate
+from margincore.calibration import _start, calibrate, fit_quality
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.arbitrage import butterflies, calendars
-from margincore.kernels.surface import implied_variances
 from margincore.option_chain import Chain
 from margincore.quotes import Reason, chain_quotes
 from margincore.surface import VolSurface
@@ -148,18 +147,92 @@ def test_calendar_equals_dense_grid():
     assert 20 < flags.sum() < 1480
 
 
-def test_implied_variance_inverts_the_reference_price():
-    rng = np.random.default_rng(4)
-    k, s = rng.uniform(-2, 2, 400), 10 ** rng.uniform(-1.5, 0.5, 400)
-    price = reference.out_of_the_money(k, s * s)
-    usable = (price > 1e-8) & (price < 0.98 * np.minimum(1, np.exp(k)))
-    out = np.empty(int(usable.sum()))
-    implied_variances(k[usable], price[usable], out)
-    # The reference subtracts two distribution functions: 2e-16 of the price, over the price's slope in s.
-    np.testing.assert_allclose(np.sqrt(out), s[usable], rtol=1e-7)
-    bad = np.empty(3)
-    implied_variances(np.zeros(3), np.array([-0.1, 1.0, np.nan]), bad)
-    assert np.isnan(bad).all()
+# ---- quotes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("inverse", "discount"), [(False, 1.0), (False, 0.93), (True, 1.0), (True, 0.9)])
+def test_quotes_hold_total_variance_at_bid_and_ask(inverse, discount):
+    """By bisection of the reference's price; weight is one over the half spread of total variance."""
+    chain = generated(inverse=inverse, discount=discount, spread=0.05 if discount == 1.0 else 0.02, noise=0.5)
+    quotes = chain_quotes(chain)
+    assert quotes.years.tolist() == (DAYS / 365).tolist()
+    seen = set()
+    for i in range(0, quotes.row.size, 3):
+        row, k = quotes.row[i], quotes.log_moneyness[i]
+        carry = quotes.carry[int(np.searchsorted(quotes.expiry_ns, chain.expiry_ns[row]))]
+        assert k == pytest.approx(np.log(chain.strike[row] / carry.forward), abs=1e-15)
+        intrinsic = max(1 - np.exp(k), 0) if chain.is_call[row] else max(np.exp(k) - 1, 0)
+        unit = carry.discount * (1.0 if inverse else carry.forward)
+        for price, w in ((chain.bid[row], quotes.low[i]), (chain.ask[row], quotes.high[i])):
+            otm = price / unit - intrinsic
+            if w == 0.0:
+                assert otm <= 1e-15
+            elif otm > 1e-6:
+                assert w == pytest.approx(reference.implied_variance(k, otm), rel=1e-6)
+        low, high = quotes.low[i], quotes.high[i]
+        assert quotes.weight[i] == pytest.approx(1.0 / (0.5 * (high - low) if low > 0 else 0.3 * high))
+        seen.add((bool(low > 0), Reason(int(quotes.reason[row]))))
+    assert {(True, Reason.TWO_SIDED), (False, Reason.BID_WORTHLESS), (False, Reason.ASK_ALONE)} <= seen
+    if discount < 1.0:
+        assert 0.85 < min(c.discount for c in quotes.carry) < 0.96
+
+
+def test_a_bid_at_intrinsic_value_is_worthless_whatever_it_rounds_to():
+    strikes = np.linspace(60.0, 99.0, 391)
+    chain = Chain(underlying="X", time_ns=NOW, expiry_ns=np.full(391, EXPIRIES[0]), strike=strikes,
+                  is_call=[True] * 391, bid=100.7 - strikes, ask=101.7 - strikes, future=np.full(391, 100.7))
+    quotes = chain_quotes(chain)
+    assert not quotes.low.any() and set(quotes.reason.tolist()) == {Reason.BID_WORTHLESS}
+
+
+def pairs_of(chain, expiry):
+    """Strikes, middle and half spread of call minus put at one expiry."""
+    call, put = ((chain.expiry_ns == expiry) & (chain.is_call == flag) for flag in (True, False))
+    middle = 0.5 * (chain.bid + chain.ask)
+    half = 0.5 * (chain.ask - chain.bid)
+    told = (chain.bid[call] > 0) & (chain.bid[put] > 0)
+    return chain.strike[call][told], (middle[call] - middle[put])[told], (half[call] + half[put])[told]
+
+
+def test_a_future_that_half_of_the_pairs_contradict_is_not_used():
+    expiry, chain = int(EXPIRIES[2]), generated(noise=0.5)
+    strikes, y, half = pairs_of(chain, expiry)
+    for future in np.linspace(100.6, 102.0, 141):
+        inside = np.mean(np.abs(y - (future - strikes)) <= half)
+        source = chain_quotes(chain, futures={expiry: float(future)}).carry[2].source
+        if inside > 0.9 or inside < 0.7:
+            assert source == ("future" if inside > 0.9 else "parity"), (future, inside)
+            found = inside
+    assert found < 0.5
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_standard_error_of_parity(inverse):
+    """Of the mean of what each pair implies, weighted by precision: F = y + K, or 1/F = (1 - y)/K in coin."""
+    chain = generated(inverse=inverse, with_future=False, noise=0.3)
+    for carry in chain_quotes(chain).carry:
+        strikes, _, half = pairs_of(chain, carry.expiry_ns)
+        error = carry.parity**2 / np.sqrt(np.sum((strikes / half) ** 2)) if inverse else 1 / np.sqrt(np.sum(half**-2.0))
+        assert carry.pairs == strikes.size and carry.parity_error == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 2, 3])
+def test_few_pairs_yield_to_the_future(pairs):
+    """Three pairs overrule a future; fewer do not, and speak only where there is none."""
+    chain = generated()
+    at = chain.expiry_ns == EXPIRIES[2]
+    keep = np.isin(chain.strike, np.unique(chain.strike[at])[11:11 + pairs]) | (at & chain.is_call)
+    for future in (99.0, np.nan):
+        data = {name: getattr(chain, name)[at & keep] for name in COLUMNS}
+        few = Chain(underlying="X", time_ns=NOW, **{**data, "future": np.full(data["strike"].size, future)})
+        if pairs == 0 and future != future:
+            with pytest.raises(MissingDataError, match="NO_FORWARD 25"):
+                chain_quotes(few)
+            continue
+        (carry,) = chain_quotes(few).carry
+        assert carry.pairs == pairs
+        assert carry.source == ("future" if future == future and pairs < 3 else "parity")
+        assert carry.forward == (future if carry.source == "future" else pytest.approx(FORWARDS[2], rel=1e-6))
 
 
 # ---- calibration --------------------------------------------------------------------------------------------------
@@ -284,6 +357,44 @@ def test_warm_start_counts_versions_and_agrees():
     assert (cold.version, warm.version) == (0, 1) and is_clean(warm)
     assert sum(f.inside for f in warm.fit) >= sum(f.inside for f in cold.fit) - 2
     assert is_clean(calibrate(chain, previous=VolSurface.flat(0.5, time_ns=NOW)))
+
+
+def test_quality_is_what_it_says():
+    """Counts and root mean squares by plain loops; the error in volatility is weighted by one over the half spread."""
+    quotes = chain_quotes(generated(spread=0.02, noise=0.9))
+    rows = calibrate(quotes).rows * np.array([0.9, 0.9, 1.0, 1.0, 1.0])
+    for i, told in enumerate(fit_quality(rows, quotes)):
+        part = range(quotes.start[i], quotes.start[i + 1])
+        w = reference.svi(rows[i], quotes.log_moneyness[part.start:part.stop])[0]
+        two = [j for j in part if quotes.reason[quotes.row[j]] < Reason.ASK_ALONE]
+        inside = [j for j in two if quotes.low[j] <= w[j - part.start] <= quotes.high[j]]
+        both = [j for j in part if quotes.low[j] > 0]
+        off = [min(abs(w[j - part.start] - 0.5 * (quotes.low[j] + quotes.high[j]))
+                   / (0.5 * (quotes.high[j] - quotes.low[j])), 10.0) for j in both]
+        volatility = [np.sqrt(v / quotes.years[i]) for v in (w, quotes.low[part], quotes.high[part])]
+        miss = [volatility[0][j - part.start] - 0.5 * (volatility[1][j - part.start] + volatility[2][j - part.start])
+                for j in both]
+        assert (told.quotes, told.two_sided, told.inside) == (len(part), len(two), len(inside))
+        assert told.share == len(inside) / len(two) and told.expiry_ns == EXPIRIES[i]
+        assert told.error_spreads == pytest.approx(np.sqrt(np.mean(np.square(off))), rel=1e-9)
+        assert told.error_vol == pytest.approx(
+            np.sqrt(np.average(np.square(miss), weights=quotes.weight[both])), rel=1e-9)
+    assert 0 < sum(f.inside for f in fit_quality(rows, quotes)) < sum(f.two_sided for f in fit_quality(rows, quotes))
+
+
+def test_warm_start_takes_the_listed_smile_else_the_nearest_in_deviations():
+    """A new expiry starts from the smile of the nearest in k / sqrt(years): equal volatility at equal deviations."""
+    quotes, known = chain_quotes(generated()), truth()
+    k = np.linspace(-1.0, 1.0, 9)
+    for rows in (_start(known, quotes), _start(known.aged(NOW + NS_PER_DAY), quotes)):
+        np.testing.assert_allclose(reference.svi(rows[2], k)[0], known.variance(k, EXPIRIES[2]), rtol=0.05)
+    assert np.array_equal(_start(known, quotes), known.rows)
+    without = VolSurface.svi(known.rows[[0, 1, 3, 4]], EXPIRIES[[0, 1, 3, 4]], time_ns=NOW, forward=100.0)
+    started = _start(without, quotes)
+    x = np.linspace(-1.0, 1.0, 9)                                           # 30 days: 90 are nearer than 9 in the log
+    ours = reference.svi(started[2], x * np.sqrt(30 / 365))[0] / (30 / 365)
+    np.testing.assert_allclose(ours, known.variance(x * np.sqrt(90 / 365), EXPIRIES[3]) / (90 / 365), rtol=1e-12)
+    assert np.array_equal(started[[0, 1, 3, 4]], known.rows[[0, 1, 3, 4]])
 
 
 def test_arbitrage_in_the_quotes_is_not_in_the_surface():

@@ -6,7 +6,6 @@ import numpy.typing as npt
 _Doubles = npt.NDArray[np.float64]
 _Stamps = npt.NDArray[np.int64]
 
-def implied_variances(log_moneyness: _Doubles, price: _Doubles, out: _Doubles) -> None: ...
 
 class Slices:
     def __init__(self, rows: _Doubles, knots: _Doubles | None, expiry_ns: _Stamps, forward: _Doubles, time_ns: int,
