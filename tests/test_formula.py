@@ -103,6 +103,32 @@ def test_one_option_is_the_batch_at_length_one():
             assert one == tuple(got[name][i] for name in GREEKS[:6])
 
 
+@pytest.mark.parametrize("strange", [0.0, -0.0, -1.0, 5e-324, 2.0**-1022, 1e-310, 1.7976931348623157e308, INF, -INF, NAN])
+@pytest.mark.parametrize("column", range(5))
+def test_a_strange_option_changes_no_other_of_its_block(strange, column):
+    """Blocks take short ways where all of their options are usual: logarithms without edges, no discount."""
+    options = [np.ascontiguousarray(a) for a in draw(200)]
+    options[4][:] = 0.0
+    alone = fill(*options)
+    options[column][150] = strange
+    mixed = fill(*options)
+    one = formula.greeks_one(*(float(a[150]) for a in options[:5]), bool(options[5][150]))
+    kept = np.arange(200) != 150
+    for name, value in zip(GREEKS[:6], one, strict=True):
+        np.testing.assert_array_equal(mixed[name][kept], alone[name][kept])
+        np.testing.assert_array_equal(mixed[name][150], value)
+
+
+def test_rates_of_one_option_discount_no_other():
+    options = [np.ascontiguousarray(a) for a in draw(200)]
+    options[4][:] = 0.0
+    options[4][7], options[4][190] = 0.03, -0.02
+    got = fill(*options)
+    for i, option in enumerate(zip(*options, strict=True)):
+        assert formula.greeks_one(*(float(v) for v in option[:5]), bool(option[5])) == tuple(
+            got[name][i] for name in GREEKS[:6])
+
+
 def test_prices_are_the_greeks_price():
     options = draw(600)
     for inverse in (False, True):

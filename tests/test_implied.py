@@ -141,6 +141,22 @@ def test_one_by_one_equals_batch_and_any_split():
     np.testing.assert_array_equal(one, whole.sigma)
 
 
+@pytest.mark.parametrize("strange", [0.0, -1.0, 5e-324, 1e-310, 1e308, INF, NAN])
+@pytest.mark.parametrize("column", range(4))
+def test_a_strange_option_changes_no_other_of_its_block(strange, column):
+    rng = np.random.default_rng(12)
+    forward, strike, years = rng.uniform(50, 150, 200), rng.uniform(50, 150, 200), rng.uniform(0.01, 2, 200)
+    given, right = [rng.uniform(0.5, 60, 200), forward, strike, years], rng.random(200) < 0.5
+    alone = mc.implied_volatility(*given, right)
+    given[column] = given[column].copy()
+    given[column][150] = strange
+    mixed, kept = mc.implied_volatility(*given, right), np.arange(200) != 150
+    np.testing.assert_array_equal(mixed.sigma[kept], alone.sigma[kept])
+    np.testing.assert_array_equal(mixed.status[kept], alone.status[kept])
+    one = implied.volatility(*(float(a[150]) for a in given), bool(right[150]))
+    np.testing.assert_array_equal(mixed.sigma[150], one)
+
+
 def test_quotes_stand_alone():
     quotes = mc.implied_quotes([NAN, 12.0, 9.0], [11.0, 13.0, 11.0], 100.0, 90.0, 0.1)
     np.testing.assert_array_equal(quotes.bid.status, [S.NOT_FINITE, S.OK, S.BELOW_INTRINSIC])
