@@ -53,7 +53,7 @@ LIMITS = [
     (r"surface.*warm", 3e-3), (r"walk-forward", 20.0),
 ]
 TWO_THREADS = 1.8
-WHO = "margincore|numpy|numba|scipy|pandas|polars|arch|torch|nautilus|iv engine|pure|empty|plain|full"
+WHO = "margincore|numpy|numba|scipy|torch|nautilus|iv engine|pure"
 
 
 def per_item(bench: dict[str, Any]) -> float:

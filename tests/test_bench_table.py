@@ -69,6 +69,13 @@ def test_a_peer_is_met_by_the_word_that_begins_its_name():
     assert [row[5] for row in found] == ["10x", "30x"]
 
 
+def test_a_variant_meets_its_own_limit():
+    surface = "full surface, 12 expiries x 40 strikes"
+    found = load().rows(surface, [bench(surface, f"test_full_surface[{who}]", time) for who, time in
+                                  (("margincore, warm", 2e-3), ("margincore, cold", 4e-2), ("scipy trf", 0.9))])
+    assert [row[6] for row in found] == [">= 30x  met", "", "<= 3 ms  met", ">= 30x  missed", "", "<= 30 ms  missed"]
+
+
 def test_goals_stand_where_they_were_set_and_nowhere_else():
     module = load()
     for question, words in {

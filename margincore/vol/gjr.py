@@ -35,6 +35,11 @@ class Gjr(VolatilityModel):
     start_variance : float, optional
         Variance before the first return, half of it from falls; the long-run variance when omitted.
 
+    Notes
+    -----
+    Persistence, forecasts and the long run take the share of the variance that lies below zero from the law, one half
+    only where it is symmetric.  Under a skewed law they differ from those of packages that always take one half.
+
     References
     ----------
     .. [1] L. Glosten, R. Jagannathan, D. Runkle, *On the relation between the expected value and the volatility of
