@@ -273,6 +273,36 @@ def test_each_parameter_needs_ten_returns():
     vol.Gjr.fit(returns[:100], p=2, q=2)
 
 
+@pytest.mark.parametrize("kind", ["Component", "Ewma", "Gjr", "Garch"])
+def test_errors_are_those_of_differences_of_the_likelihood(kind):
+    """Densities of the twin along the model's own filter, differenced twice in steps of a hundredth of an error."""
+    truth = vol.Component(omega=1e-6, alpha=0.06, beta=0.8, rho=0.985, phi=0.04)
+    returns = truth.simulate(3000, np.random.default_rng(6)).returns[0]
+    fit = getattr(vol, kind).fit(returns)
+    assert fit.fixed == ()
+    size, widths = fit.values.size, 0.01 * fit.standard_errors("hessian")
+
+    def each(values):
+        model = fit.problem.model(returns, values)
+        h, e = model.filter(returns)[:-1], returns - model.mean
+        return -0.5 * (math.log(2.0 * math.pi) + np.log(h) + e * e / h)
+
+    def at(*moves):
+        values = fit.values.copy()
+        for index, steps in moves:
+            values[index] += steps * widths[index]
+        return each(values)
+
+    if kind == "Ewma":  # its first variance is not a parameter
+        assert each(fit.values).sum() == pytest.approx(fit.log_likelihood, rel=1e-10)
+    hessian = np.array([[(at((i, 1), (k, 1)) - at((i, 1), (k, -1)) - at((i, -1), (k, 1)) + at((i, -1), (k, -1))).sum()
+                         for k in range(size)] for i in range(size)]) / (4.0 * np.outer(widths, widths))
+    scores = np.column_stack([(at((i, 1)) - at((i, -1))) / (2.0 * widths[i]) for i in range(size)])
+    bread, meat = np.linalg.inv(-hessian), scores.T @ scores
+    for name, expected in (("hessian", bread), ("opg", np.linalg.inv(meat)), ("sandwich", bread @ meat @ bread)):
+        np.testing.assert_allclose(fit.standard_errors(name), np.sqrt(np.diagonal(expected)), rtol=2e-3)
+
+
 def test_ewma_fit_is_the_best_decay():
     returns = simulated()
     fit = vol.Ewma.fit(returns)

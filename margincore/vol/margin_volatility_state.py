@@ -99,7 +99,8 @@ class MarginVolatilityState:
         Parameters
         ----------
         returns : float64 array, shape (underlyings,), or float for a single one
-            Log returns of the bar; NaN where the bar is missing: the volatility model waits and the data ages.
+            Log returns of the bar; NaN where the bar is missing: the volatility model waits and the data ages.  A feed
+            that merely repeats its last price is missing too: a return of zero is an observation of calm.
         implied : float64 array, shape (underlyings,), or float, optional
             Implied volatilities per annum at the end of the bar; NaN where none.
         elapsed_days : float, optional
