@@ -1,6 +1,7 @@
 """The contract that every class listed in a registry must satisfy; a new class is tested the moment it is listed."""
 
 import dataclasses
+import doctest
 import json
 import math
 import pickle
@@ -30,6 +31,11 @@ def observations(kind, n=300, seed=3):
 
 def example(kind, **changes):
     return kind(**{**EXAMPLES[kind.__name__], **changes})
+
+
+def test_the_example_of_the_package_says_what_happens():
+    found = doctest.testmod(vol)
+    assert found.failed == 0 and found.attempted > 5
 
 
 @models

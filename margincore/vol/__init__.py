@@ -1,4 +1,23 @@
-"""Volatility that drives margin: one file per model, realised estimators, correlation, control of procyclicality."""
+"""Volatility that drives margin: one file per model, realised estimators, correlation, control of procyclicality.
+
+Examples
+--------
+>>> import numpy as np
+>>> from margincore import vol
+>>> truth = vol.Garch(omega=2e-5, alpha=0.10, beta=0.87)
+>>> returns = truth.simulate(2_000, np.random.default_rng(7)).returns[0]
+>>> fit = vol.Garch.fit(returns, innovation="student_t")
+>>> bool(np.abs(fit.model.persistence - 0.97) < 0.02)
+True
+>>> state = fit.model.start(returns)
+>>> calm, wild = state.copy().update(0.0), state.update(-0.12)  # one return each; the variance forecast for the next
+>>> wild > calm
+True
+>>> margin = vol.MarginVolatility(model=fit.model, article28=(vol.Buffer(),), floor_annual=0.3)
+>>> sigma = margin.resolve({"BTC": returns}, implied={"BTC": 0.6})
+>>> list(sigma), sigma["BTC"] >= 0.6
+(['BTC'], True)
+"""
 
 from margincore.vol import realised
 from margincore.vol.article28 import Buffer, LookbackFloor, StressedWeight
