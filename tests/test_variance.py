@@ -253,6 +253,8 @@ def test_a_return_refused_at_the_end_leaves_the_state_before_it(bad):
     for at, single in enumerate(singles):
         single.extend(np.ascontiguousarray(table[:39 if at == 1 else 40, at]), np.empty(39 if at == 1 else 40))
     assert panel.states() == singles and PanelState.load(panel.save()).states() == singles
+    panel.update(np.full(3, bad), np.empty(3))  # and nothing else in that call
+    assert panel.states() == singles and PanelState.load(panel.save()).states() == singles
 
 
 def test_errors_name_the_rule():
