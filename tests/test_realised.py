@@ -359,6 +359,8 @@ def test_previous_tick():
     assert found.tolist() == [1.0, 4.0, 4.0, 5.0]
     with pytest.raises(RangeError, match="start_ns"):
         bars.previous_tick([10], [1.0], start_ns=3, step_ns=6, count=2)
+    with pytest.raises(RangeError, match="start_ns must not be before the first trade at 10, was 3"):
+        bars.previous_tick([10], [1.0], start_ns=3, step_ns=6, count=4)
 
 
 # Realised variance, bipower, jumps
