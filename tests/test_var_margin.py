@@ -472,6 +472,10 @@ def test_the_default_filter_is_fitted_to_every_underlying():
     assert set(models) == set(NAMES) and all(isinstance(model, mc.vol.Component) for model in models.values())
     scenarios = mc.filtered_historical(prices, models, steps=2, horizon="overlapping")
     assert mc.clearing_listed(prices).scenarios == scenarios
+    last = list(prices)[-1]
+    stuck = np.where(np.arange(500) < 495, 100.0, prices[last])  # a price that stood still has no such model
+    with pytest.raises(mc.MarginError, match=f"^{last}: "):
+        fitted_models({**prices, last: stuck})
 
 
 @settings(max_examples=60, deadline=None)

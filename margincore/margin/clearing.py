@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from margincore.errors import RangeError, ShapeError
+from margincore.errors import MarginError, RangeError, ShapeError
 from margincore.history import Filter, filtered_historical, historical
 from margincore.margin.var import VarMargin
 from margincore.measure import ExpectedShortfall, ValueAtRisk
@@ -144,8 +144,13 @@ def fitted_models(prices: Any, dates: Any = None, *, gaps: str = "error") -> dic
     """
     panel = PricePanel.of(prices, dates)
     moves = panel.log_moves(panel.windows(gaps=gaps))
-    return {name: Component.fit(moves[:, at].copy(), innovation="student_t").model
-            for at, name in enumerate(panel.underlyings)}
+    models: dict[str, VolatilityModel] = {}
+    for at, name in enumerate(panel.underlyings):
+        try:
+            models[name] = Component.fit(moves[:, at].copy(), innovation="student_t").model
+        except MarginError as error:
+            raise type(error)(f"{name}: {error}") from error
+    return models
 
 
 def most_stressed(scenarios: Scenarios, length: int) -> Scenarios:
