@@ -10,7 +10,7 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.math cimport fabs, fmax, fmin, sqrt
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from margincore.errors import ShapeError
 
@@ -27,14 +27,18 @@ cdef enum:
     NODES = 37          # at which g and the neighbours are watched while fitting ...
     ROOM = 57           # ... and room for those found wanting
     INNER = 10          # nodes per side inside the quoted range
-    REFITS = 7
+    REFITS = 12
     THIN = 6            # distinct strikes below which the shape comes from a neighbour
+    UNDER = 1
+    OVER = 2
+    BENT = 4
 
 cdef double SLOPE_MAX = 1.98     # Lee's bound is 2
 cdef double LOSS = 2.5           # final value; cold fits come down to it from 30
 cdef double STOP = 1e-6          # relative gain below which an expiry is done
 cdef double BUTTERFLY = 60.0     # residual per unit of g below its floor
 cdef double G_FLOOR = 0.01
+cdef double STIFFER = 1.2        # per refit
 cdef double CALENDAR = 200.0     # residual per unit of relative crossing
 
 cdef struct smile_t:
@@ -49,6 +53,8 @@ cdef struct smile_t:
     double[ROOM] node
     double[ROOM] under          # calendar bounds at the nodes: 0 and infinity when there is no neighbour
     double[ROOM] over
+    uint8_t[ROOM] crossed       # what the last trial violated at each node
+    bint hold                   # whether the next step must respect that too
     int nodes
     double stiffness             # factor on both penalties
     double[SIZE] prior
@@ -118,21 +124,28 @@ cdef double quote_cost(const smile_t* q, const double* x, double sigma, double* 
     return cost
 
 
-cdef double node_cost(const smile_t* q, const double* x, double sigma, double* h, double* grad) noexcept nogil:
+cdef double node_cost(smile_t* q, const double* x, double sigma, double* h, double* grad) noexcept nogil:
+    # Penalties where a neighbour is crossed or g is below its floor.  Without derivatives it remembers where; with them
+    # what is held enters the step as if it were violated, since a step that does not know of it would cross again.
     cdef double pair = 0.5 * (x[1] + x[2]), tilt = 0.5 * (x[2] - x[1]), cost = 0.0
     cdef double d, s, z, w, slope, bend, lean, g, k, r, gw, gs, s3, v = sigma * sigma, stiff = BUTTERFLY * q.stiffness
     cdef double[SIZE] j
     cdef int i, n
+    cdef uint8_t held, found
     for i in range(q.nodes):
+        held = q.crossed[i] if q.hold and h != NULL else 0
         k = q.node[i]
         d = k - x[3]
         s = sqrt(d * d + v)
         z = d / s
         w = x[0] + pair * s + tilt * d
-        if w < q.under[i] or w > q.over[i]:
-            g = q.stiffness * CALENDAR / (q.under[i] if w < q.under[i] else q.over[i])
-            r = (w - (q.under[i] if w < q.under[i] else q.over[i])) * g
-            cost += 0.5 * r * r
+        found = UNDER if w < q.under[i] else OVER if w > q.over[i] else 0
+        if found or held & (UNDER | OVER):
+            g = q.under[i] if found == UNDER or not found and held & UNDER else q.over[i]
+            r = (w - g) * q.stiffness * CALENDAR / g
+            g = q.stiffness * CALENDAR / g
+            if found:
+                cost += 0.5 * r * r
             if h != NULL:
                 j[0], j[1], j[2] = g, 0.5 * g * (s - d), 0.5 * g * (s + d)
                 j[3], j[4] = -g * (tilt + pair * z), g * pair * v / s
@@ -143,9 +156,11 @@ cdef double node_cost(const smile_t* q, const double* x, double sigma, double* h
         bend = pair * v / s3
         lean = 1.0 - 0.5 * k * slope / w
         g = lean * lean - 0.25 * slope * slope * (1.0 / w + 0.25) + 0.5 * bend
-        if g < G_FLOOR:
+        if g < G_FLOOR or held & BENT:
             r = stiff * (G_FLOOR - fmax(g, -10.0))
-            cost += 0.5 * r * r
+            if g < G_FLOOR:
+                found |= BENT
+                cost += 0.5 * r * r
             if h != NULL:
                 gw = lean * k * slope / (w * w) + 0.25 * slope * slope / (w * w)
                 gs = -lean * k / w - 0.5 * slope * (1.0 / w + 0.25)
@@ -157,10 +172,12 @@ cdef double node_cost(const smile_t* q, const double* x, double sigma, double* h
                 for n in range(SIZE):
                     j[n] *= -stiff
                 gather(r, j, 1.0, h, grad)
+        if h == NULL:
+            q.crossed[i] = found
     return cost
 
 
-cdef double total_cost(const smile_t* q, const double* x, double* h, double* grad) noexcept nogil:
+cdef double total_cost(smile_t* q, const double* x, double* h, double* grad) noexcept nogil:
     cdef double sigma = vm_exp(x[4]), cost, r
     cdef int i
     if h != NULL:
@@ -209,13 +226,14 @@ cdef bint solve(const double* h, double damping, const double* grad, double* ste
     return True
 
 
-cdef int improve(const smile_t* q, double* x, int rounds) noexcept nogil:
+cdef int improve(smile_t* q, double* x, int rounds) noexcept nogil:
     # Levenberg-Marquardt; returns the number of evaluations.
     cdef double[SIZE * SIZE] h
     cdef double[SIZE] grad, step, trial
     cdef double cost, new, damping = 1e-3
     cdef int i, used = 1
     clamp(q, x)
+    q.hold = False
     cost = total_cost(q, x, h, grad)
     while used < rounds:
         if not solve(h, damping, grad, step):
@@ -234,15 +252,20 @@ cdef int improve(const smile_t* q, double* x, int rounds) noexcept nogil:
             if cost - new < STOP * cost:
                 break
             damping = fmax(0.2 * damping, 1e-9)
+            q.hold = False
             cost = total_cost(q, x, h, grad)
         else:
             if damping > 1e6:
                 break
-            damping = fmax(damping * 6.0, 1e-6)
+            # First the same step along what it crossed, then a shorter one.
+            q.hold = not q.hold
+            if not q.hold:
+                damping = fmax(damping * 6.0, 1e-6)
+            total_cost(q, x, h, grad)
     return used
 
 
-cdef void guess(const smile_t* q, double* x) noexcept nogil:
+cdef void guess(smile_t* q, double* x) noexcept nogil:
     # m and sigma from a coarse grid; the other three are linear given those (quasi-explicit calibration of Zeliade).
     cdef double[SIZE] trial
     cdef double best = 1e300, cost, d, s, u, y, sigma, half = q.most[3] - q.least[3]
@@ -394,19 +417,51 @@ cdef void lean_on(smile_t* q, const double* prior) noexcept nogil:
         q.pull[2] *= 10.0
 
 
-cdef double deficit(const double* before, const double* x, const smile_t* q) noexcept nogil:
-    # Largest amount by which `before` lies above x, at the nodes and over the scale of both slices.
-    cdef double worst = 0.0, k, y, sigma = vm_exp(x[4]), width = vm_exp(before[4])
+cdef inline void lower(const double* before, double width, const double* x, double sigma, double k, double* worst,
+                       double* at) noexcept nogil:
+    cdef double gap = variance(before, width, k) - variance(x, sigma, k)
+    if gap > worst[0]:
+        worst[0], at[0] = gap, k
+
+
+cdef double deficit(const double* before, const double* x, const smile_t* q, double* at) noexcept nogil:
+    # Largest amount by which `before` lies above x, and where, at the nodes and over the scale of both slices.
+    cdef double worst = 0.0, y, sigma = vm_exp(x[4]), width = vm_exp(before[4])
     cdef int j
     for j in range(q.nodes):
-        worst = fmax(worst, variance(before, width, q.node[j]) - variance(x, sigma, q.node[j]))
+        lower(before, width, x, sigma, q.node[j], &worst, at)
     for j in range(-16, 17):
         y = (vm_exp(0.4 * fabs(j)) - 1.0) * (1.0 if j > 0 else -1.0)
-        k = before[3] + width * y
-        worst = fmax(worst, variance(before, width, k) - variance(x, sigma, k))
-        k = x[3] + sigma * y
-        worst = fmax(worst, variance(before, width, k) - variance(x, sigma, k))
+        lower(before, width, x, sigma, before[3] + width * y, &worst, at)
+        lower(before, width, x, sigma, x[3] + sigma * y, &worst, at)
     return worst
+
+
+cdef void raise_above(const smile_t* q, const double* before, double* x) noexcept nogil:
+    # Beyond the quotes by a steeper wing that leaves the level at the forward, within them by the level.
+    cdef double first = 0.0, last = 0.0, sigma = vm_exp(x[4]), worst, k, d, s, up, level
+    cdef Py_ssize_t i
+    cdef int _j, side
+    for i in range(q.count):
+        first, last = fmin(first, q.k[i]), fmax(last, q.k[i])
+    x[1], x[2] = fmax(x[1], before[1]), fmax(x[2], before[2])
+    for _j in range(12):
+        worst = deficit(before, x, q, &k)
+        if not worst > 0.0:
+            return
+        d = k - x[3]
+        s = sqrt(d * d + sigma * sigma)
+        side = 1 if k < first else 2
+        if side == 2:
+            d = -d
+        level = 0.5 * (sqrt(x[3] * x[3] + sigma * sigma) + (x[3] if side == 1 else -x[3]))
+        up = 1.0001 * worst / (0.5 * (s - d) - level)
+        if (k < first or k > last) and x[side] + up < SLOPE_MAX:
+            x[side] += up
+            x[0] -= up * level
+        else:
+            x[0] += worst
+    x[0] += deficit(before, x, q, &k)
 
 
 cdef void safe_slice(const double* x, double* out) noexcept nogil:
@@ -426,11 +481,10 @@ cdef bint admit(const smile_t* q, const double* before, double* x, double* row) 
     cdef int _i
     cdef double[SIZE] near
     if before != NULL:
-        x[1], x[2] = fmax(x[1], before[1]), fmax(x[2], before[2])
-        if fmax(x[1], x[2]) >= 2.0:
+        raise_above(q, before, x)
+        if not fmax(x[1], x[2]) < 2.0:
             return False
         to_row(before, near)
-        x[0] += deficit(before, x, q)
         level = fmax(variance(x, vm_exp(x[4]), 0.0), 1e-10)
         lift = 1e-9 * level
         for _i in range(8):
@@ -448,21 +502,31 @@ cdef bint admit(const smile_t* q, const double* before, double* x, double* row) 
 cdef int secure(smile_t* q, const double* before, const double* after, double* x, double* row) noexcept nogil:
     # The projection.  0: admitted as fitted; 1: after fits with stiffer penalties; 2: drawn part of the way towards an
     # SSVI slice; 3: the slice before, lifted; -1: none of these.
-    cdef double[SIZE] safe, trial
-    cdef double lift, share
+    cdef double[SIZE] safe, trial, best
+    cdef double lift, share, fitted, cost, least = 1e300
     cdef int attempt, i
     for attempt in range(REFITS):
         for i in range(SIZE):
             trial[i] = x[i]
+        fitted = quote_cost(q, x, vm_exp(x[4]), NULL, NULL)
         if admit(q, before, trial, row):
-            for i in range(SIZE):
-                x[i] = trial[i]
-            return 1 if attempt else 0
-        if attempt == REFITS - 1:
-            break
-        q.stiffness *= 2.0
-        watch(q, before, after, x)
-        improve(q, x, 15)
+            cost = quote_cost(q, trial, vm_exp(trial[4]), NULL, NULL)
+            if cost < least:
+                least = cost
+                for i in range(SIZE):
+                    best[i] = trial[i]
+            # What raises the slice off its quotes is for the next fit to avoid.
+            if cost <= 1.1 * fitted + 0.25:
+                break
+        if attempt + 1 < REFITS:
+            q.stiffness *= STIFFER
+            watch(q, before, after, x)
+            improve(q, x, 25)
+    if least < 1e300:
+        for i in range(SIZE):
+            x[i] = best[i]
+        to_row(x, row)
+        return 1 if attempt else 0
     safe_slice(x, safe)
     share = 1.0 / 64.0
     while share <= 1.0:

@@ -445,16 +445,20 @@ FILES = ("deribit_chain_crash_20260203_20260208_6h", "deribit_chain_daily_btc_20
          "deribit_chain_daily_eth_20251230_20260531")
 
 
+def chain_of_frame(currency, stamp, g):
+    return Chain(underlying=currency, time_ns=stamp * 10**6, expiry_ns=g.expiry_ms.to_numpy() * 10**6,
+                 strike=g.strike.to_numpy(), is_call=(g.option_type == "C").to_numpy(), bid=g.bid_price.to_numpy(),
+                 ask=g.ask_price.to_numpy(), mark=g.mark_price.to_numpy(), future=g.underlying_price.to_numpy(),
+                 inverse=True, spot=float(g.index_price.median()))
+
+
 def real_chains(step):
     pandas = pytest.importorskip("pandas")
     for name in FILES:
         frame = pandas.read_parquet(shared("data", "options", f"{name}.parquet"))
         groups = list(frame.groupby(["currency", "ts_ms"]))
         for (currency, stamp), g in groups[::step]:
-            yield Chain(underlying=currency, time_ns=int(stamp) * 10**6, expiry_ns=g.expiry_ms.to_numpy() * 10**6,
-                        strike=g.strike.to_numpy(), is_call=(g.option_type == "C").to_numpy(),
-                        bid=g.bid_price.to_numpy(), ask=g.ask_price.to_numpy(), mark=g.mark_price.to_numpy(),
-                        future=g.underlying_price.to_numpy(), inverse=True, spot=float(g.index_price.median()))
+            yield chain_of_frame(currency, int(stamp), g)
 
 
 def unconstrained_inside(quotes):
@@ -491,7 +495,18 @@ def test_every_snapshot_gives_a_clean_surface_close_to_the_yardstick(step):
     yard = [(unconstrained_inside(q), int(np.count_nonzero(q.reason[q.row] < 2)))
             for q in (chain_quotes(c) for c in real_chains(59 if step > 1 else 12))]
     yardstick = sum(a for a, _ in yard) / sum(b for _, b in yard)
-    assert ours / total > yardstick - 0.05, (ours / total, yardstick)
+    assert ours / total > yardstick - 0.02, (ours / total, yardstick)
+
+
+def test_far_wings_do_not_lift_a_slice_off_its_quotes():
+    """Late expiries of these days cross far beyond the quotes: lifted as a whole they met 87 to 92 % of them."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(shared("data", "options", f"{FILES[2]}.parquet"))
+    for day in ("2026-01-09", "2026-01-27", "2026-04-03", "2026-04-05"):
+        g = frame[pandas.to_datetime(frame.ts_ms, unit="ms").dt.strftime("%Y-%m-%d") == day]
+        surface = calibrate(chain_of_frame("ETH", int(g.ts_ms.iloc[0]), g))
+        assert is_clean(surface)
+        assert sum(f.inside for f in surface.fit) > 0.97 * sum(f.two_sided for f in surface.fit), day
 
 
 def test_repricing_agrees_with_the_mark():
