@@ -117,12 +117,24 @@ def test_venue_tickers(name):
     assert not data["arbitrage"] and data["inside"] > 0.9 * data["two_sided"] > 100
 
 
-def test_example_runs_without_data(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def study():
     spec = importlib.util.spec_from_file_location(
         "surface_study", Path(__file__).resolve().parents[1] / "examples" / "surface_study.py")
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_runs_without_data(study, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    study.main([str(tmp_path / "none.parquet"), "--plot", str(tmp_path / "p.png")])
+    study.main([str(tmp_path / "none.parquet"), "--currency", "BTC", "ETH", "--plot", str(tmp_path / "p.png")])
     out = capsys.readouterr().out
-    assert "generated chain" in out and "clean" in out and (tmp_path / "p.png").exists()
+    assert "generated chain" in out and out.count("clean") == 5 and (tmp_path / "p.png").exists()
+
+
+def test_check_of_the_example_finds_what_it_looks_for(study):
+    expiries = NOW + np.array([30, 90]) * NS_PER_DAY
+    for theta, eta, found in (([0.02, 0.05], 1.0, False), ([0.05, 0.049], 1.0, True), ([0.02, 0.05], 5.0, True)):
+        surface = VolSurface.ssvi(theta, expiries, rho=-0.4, eta=eta, time_ns=NOW, forward=100.0)
+        assert (study.worst_on_grid(surface) > 0.0) == found
