@@ -14,8 +14,8 @@ before and beyond them.
 
 Over all 354 snapshots of BTC and ETH from 2025-12-30 to 2026-05-31 (``deribit_chain_*.parquet --currency BTC ETH``):
 98.0 % of 264,515 two-sided quotes inside, 98.3 % by the free fits (BTC 96.9 and 97.2, ETH 99.2 and 99.5), of which 960
-of 4,214 expiries admit arbitrage on their own; a surface every time, every one clean by both checks, each within 3.7 percentage points of
-its free fits.  Marks are met within 0.16 half spreads or 0.15 points of volatility (median).
+of 4,214 expiries admit arbitrage on their own; a surface every time, every one clean by both checks, each within 3.7
+percentage points of its free fits.  Marks are met within 0.16 half spreads or 0.15 points of volatility (median).
 
 Through the crash, BTC:
 
