@@ -84,6 +84,12 @@ def test_floor_ceiling_and_missing():
     assert flat.total_variance(100.0, at) == pytest.approx(0.75**2 * 7 / 365)
 
 
+def test_sample_moves_forward_and_spot():
+    moved = ShockedSurface(base(), SurfaceShock(spot=-0.2)).sampled(nodes=5)
+    assert moved.forwards == pytest.approx(0.8 * base().forwards, rel=1e-15) and moved.spot == pytest.approx(80.0)
+    assert moved.knots.shape == (3, 5) and moved.version == base().version and moved.time_ns == NOW
+
+
 def test_sample_can_be_checked():
     mild = ShockedSurface(base(), SurfaceShock(relative=0.2)).sampled()
     at = int(EXPIRIES[1])

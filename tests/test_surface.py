@@ -194,6 +194,33 @@ def test_aged_keeps_listed_volatilities():
         surface.aged(NOW - 1)
 
 
+def test_aged_grid_keeps_listed_volatilities_and_what_is_known():
+    grid = VolSurface.grid([80.0, 100.0, 130.0], EXPIRIES[:2], [[0.7, 0.6, 0.65]] * 2, time_ns=NOW, forward=100.0,
+                           spot=99.0, discount=[0.99, 0.98])
+    later = grid.aged(NOW + 3 * NS_PER_DAY)
+    strikes = [85.0, 100.0, 120.0]
+    np.testing.assert_allclose(later.vol(strikes, EXPIRIES[1]), grid.vol(strikes, EXPIRIES[1]), rtol=1e-13)
+    assert (later.spot, later.version, later.discounts.tolist()) == (99.0, 0, [0.99, 0.98])
+    versioned = VolSurface("svi", np.array([VOGT.row]), None, EXPIRIES[1:2], time_ns=NOW, version=7)
+    assert versioned.aged(NOW + NS_PER_DAY).version == 7
+
+
+@pytest.mark.parametrize(("rho", "m"), [(0.4, 0.0), (-0.4, 0.0), (0.3, 0.2), (-0.5, -0.2), (0.0, 0.1)])
+def test_jump_wings_at_their_corners(rho, m):
+    """Gatheral-Jacquier (2014), lemma 3.2, from the definitions, with m = 0 and rho = 0."""
+    raw = RawSvi(a=0.01, b=0.1, rho=rho, m=m, sigma=0.3)
+    wings = raw.jump_wings(0.5)
+    k, step = np.array([-1e-5, 0.0, 1e-5]), 1e-5
+    w = raw.total_variance(k)
+    assert wings.v == pytest.approx(w[1] / 0.5, rel=1e-14)
+    assert wings.psi == pytest.approx((np.sqrt(w[2]) - np.sqrt(w[0])) / (2 * step), abs=1e-9)
+    assert wings.v_least == pytest.approx(raw.total_variance(np.linspace(-2, 2, 400_001)).min() / 0.5, rel=1e-9)
+    far = 1e7
+    assert wings.c == pytest.approx(raw.total_variance(far) / far / np.sqrt(w[1]), rel=1e-5)
+    assert wings.p == pytest.approx(raw.total_variance(-far) / far / np.sqrt(w[1]), rel=1e-5)
+    np.testing.assert_allclose(wings.raw().row, raw.row, rtol=1e-9, atol=1e-9)
+
+
 @given(slices, st.floats(0.01, 3))
 @settings(max_examples=100)
 def test_parametrisations_go_both_ways(slice_, years):
