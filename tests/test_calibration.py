@@ -95,6 +95,20 @@ def test_vogt_is_found_and_both_published_repairs_are_clean():
     assert [bool(np.all(reference.durrleman(k, *reference.svi(row, k)) >= 0)) for row in rows] == [False, True, True]
 
 
+@pytest.mark.parametrize("row", [
+    (-0.05, 0.1, 0.0, 0.0, 0.1), (-0.01, 0.0, 0.0, 0.0, 0.1), (0.0, 0.0, 0.0, 0.0, 1.0),     # variance not above 0
+    (-0.2, 0.3, 0.2, 0.0, 0.5), (0.5, 1.6, -0.4, 0.0, 0.5), (0.1, 2.01, 0.0, 0.0, 0.5),      # ... or beyond Lee's bound
+    (0.04, -0.1, 0.0, 0.0, 0.1), (0.04, 0.1, 1.1, 0.0, 0.1), (0.04, 0.1, 0.0, 0.0, 0.0), (np.nan, 0.1, 0.0, 0.0, 0.1),
+    (0.04, 0.1, 0.0, np.nan, 0.1), (0.04, np.nan, 0.0, 0.0, 0.1), (0.04, 0.1, 0.0, 0.0, np.nan)])
+def test_what_is_no_smile_has_no_certificate(row):
+    flags = np.ones(2, np.uint8)
+    butterflies(np.array([row, (0.04, 0.1, -0.3, 0.0, 0.2)]), flags)
+    assert flags.tolist() == [0, 1]
+    pair = np.ones(1, np.uint8)
+    calendars(np.array([row]), np.array([(np.nan, 0.1, -0.3, 0.0, 0.2)]), 0.0, pair)
+    assert pair[0] == 0
+
+
 def random_rows(count, seed):
     rng = np.random.default_rng(seed)
     theta, rho = 10 ** rng.uniform(-4, 0.5, count), rng.uniform(-0.98, 0.98, count)
