@@ -120,7 +120,7 @@ class VolSurface:
     @classmethod
     def svi(cls, slices: Any, expiry_ns: Any, *, time_ns: int, forward: Any, discount: Any = None,
             spot: float | None = None) -> VolSurface:
-        """Slices of raw, natural or jump-wings SVI, one per expiry, or a float64 array of raw rows (expiries, 5).
+        """Slices of `margincore.svi` (raw, natural or jump-wings), one per expiry, or raw rows, shape (expiries, 5).
 
         Parameters that admit arbitrage are accepted, so that they can be checked: see `arbitrage`.
         """

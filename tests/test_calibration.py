@@ -169,6 +169,14 @@ def test_a_flat_slice_above_its_successor_has_no_certificate():
     assert flags.tolist() == [0, 0, 1]
 
 
+def test_slack_excuses_a_crossing_no_deeper_than_it():
+    near, far = np.array([(0.04, 0.1, -0.3, 0.0, 0.2)]), np.array([(0.039, 0.1, -0.3, 0.0, 0.2)])
+    for slack, clean in ((0.0, 0), (9e-4, 0), (1.1e-3, 1)):
+        flag = np.zeros(1, np.uint8)
+        calendars(near, far, slack, flag)
+        assert flag[0] == clean
+
+
 # ---- quotes -------------------------------------------------------------------------------------------------------
 
 
