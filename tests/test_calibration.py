@@ -425,6 +425,9 @@ def test_warm_start_takes_the_listed_smile_else_the_nearest_in_deviations():
     ours = reference.svi(started[2], x * np.sqrt(30 / 365))[0] / (30 / 365)
     np.testing.assert_allclose(ours, known.variance(x * np.sqrt(90 / 365), EXPIRIES[3]) / (90 / 365), rtol=1e-12)
     assert np.array_equal(started[[0, 1, 3, 4]], known.rows[[0, 1, 3, 4]])
+    # Twenty days ago today's 30 days had 50, and the 9 days 29: the listed expiry counts, not the nearest time.
+    old = VolSurface.svi(known.rows, EXPIRIES, time_ns=NOW - 20 * NS_PER_DAY, forward=100.0)
+    np.testing.assert_allclose(_start(old, quotes)[:, 0], known.rows[:, 0] * DAYS / (DAYS + 20), rtol=1e-12)
 
 
 def test_arbitrage_in_the_quotes_is_not_in_the_surface():
