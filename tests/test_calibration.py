@@ -58,6 +58,16 @@ def test_a_chain_reads_dates_and_flags():
     assert Chain.from_rows([row], time_ns=NOW).time_ns == NOW
 
 
+@pytest.mark.parametrize(("coin", "linear"), [(3, 1), (1, 3)])
+def test_of_coin_settled_and_linear_rows_the_larger_chain_is_meant(coin, linear):
+    def row(prefix, i):
+        return {"instrument_name": f"{prefix}-25FEB26-{40_000 + 1_000 * i}-C", "best_bid_price": 0.1,
+                "best_ask_price": 0.2 + i, "timestamp": NOW // 10**6}
+    chain = Chain.from_rows([row("BTC", i) for i in range(coin)] + [row("BTC_USDC", i) for i in range(linear)])
+    assert (len(chain), chain.inverse) == (3, coin == 3)
+    assert chain.bid.tolist() == [0.1] * 3 and chain.ask.tolist() == [0.2, 1.2, 2.2]
+
+
 def is_clean(surface):
     flags = np.zeros(surface.rows.shape[0], np.uint8)
     butterflies(surface.rows, flags)

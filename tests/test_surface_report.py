@@ -74,6 +74,21 @@ def test_every_kind_of_file(chain_file):
     json.dumps([table, data], allow_nan=False)
 
 
+def test_volatilities_are_those_of_the_smile(tmp_path):
+    """Bid and ask volatility enclose what made the prices, a year has 365 days, and the middle is half-way."""
+    path = tmp_path / "chain.json"
+    path.write_text(json.dumps(rows()))
+    seen = 0
+    for quote in implied_volatilities(load_quotes(path))["quotes"]:
+        left = (utc(quote["expiry"] + "T08:00") - NOW) / (365 * NS_PER_DAY)
+        truth = 0.5 + 0.1 * quote["log_moneyness"] ** 2 / left - 0.1 * quote["log_moneyness"]
+        assert truth < quote["ask_vol"]
+        if quote["bid_vol"] is not None:
+            assert quote["bid_vol"] < truth and quote["mid_vol"] == 0.5 * (quote["bid_vol"] + quote["ask_vol"])
+            seen += 1
+    assert seen > 50
+
+
 def test_snapshot_and_currency_are_chosen(tmp_path):
     later = [{**row, "creation_timestamp": row["creation_timestamp"] + 3_600_000} for row in rows(1.1)]
     other = [{**row, "instrument_name": row["instrument_name"].replace("BTC", "ETH")} for row in rows(0.9)]
