@@ -10,7 +10,8 @@ from libc.stdint cimport int64_t, uint8_t
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
     vm_bits, vm_black_density, vm_black_shape, vm_black_value, vm_black_weights, vm_exp, vm_exp_normal, vm_expm1,
-    vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_normal_cdf, vm_normal_pdf, vm_normal_quantile, vm_pow,
+    vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_mills_pair_by, vm_normal_cdf, vm_normal_pdf, vm_normal_quantile,
+    vm_pow,
 )
 from margincore.kernels.mills cimport BLOCK, distances, in_t, mills_pairs, mills_t, out_t
 
@@ -515,11 +516,18 @@ def spot_greeks(forward, spot, years, price, delta, gamma, theta, rho, bint inve
 
 def greeks_one(double forward, double strike, double years, double sigma, double rate, bint is_call,
                bint inverse=False):
-    """Price, delta, gamma, vega, theta and rho of one option as a tuple; the loops of `greeks` at length one."""
-    cdef double price, delta, gamma, vega, theta, rho
-    cdef uint8_t flag = is_call
-    greeks_blocks(&forward, &strike, &years, &sigma, &rate, &flag, &price, &delta, &gamma, &vega, &theta, &rho,
-                  inverse, 1)
+    """Price, delta, gamma, vega, theta and rho of one option as a tuple: the bits of `greeks`, without its blocks."""
+    cdef double price, delta, gamma, vega, theta, rho, t, minus, plus
+    cdef double sign = 1.0 if is_call else -1.0, root = sqrt(years)
+    cdef double h = vm_black_shape(fabs(vm_log_ratio(forward, strike)), sigma * root, &t)
+    cdef double difference = vm_mills_pair_by(1, h, t, &minus, &plus)
+    cdef double density = vm_black_density(h, t), discount = vm_exp_normal(-rate * years, 0.0)
+    if inverse:
+        greeks_inverse_loop(&forward, &strike, &years, &sigma, &rate, &sign, &root, &h, &t, &minus, &plus, &difference,
+                            &density, &discount, &price, &delta, &gamma, &vega, &theta, &rho, 1)
+    else:
+        greeks_loop(&forward, &strike, &years, &sigma, &rate, &sign, &root, &h, &t, &minus, &plus, &difference,
+                    &density, &discount, &price, &delta, &gamma, &vega, &theta, &rho, 1)
     return price, delta, gamma, vega, theta, rho
 
 
