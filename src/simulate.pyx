@@ -25,7 +25,7 @@ cdef extern from "vmath.h" nogil:
 cdef extern from "random.h" nogil:
     void random_prefetch(const double* p, Py_ssize_t n)
     double random_log(double x)
-    double random_normal(double u, double v, double variance, double* other)
+    double random_normal(double u, double v, double spread, double* other)
     void random_turn(const double* x, Py_ssize_t stride, double* out, int rows, int width)
     void philox_words(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, uint64_t* out)
     void philox_pairs(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u0, double* v0,
@@ -80,24 +80,31 @@ cdef void count_up(uint64_t first, int n, uint64_t* index) noexcept nogil:
         index[i] = first + <uint64_t>i
 
 
-cdef void normal_pairs(int n, mc_crd variance, mc_rd u, mc_rd v) noexcept nogil:
+# What random_normal takes of the variance of each lane.
+cdef void spreads(int n, mc_crd variance, mc_rd spread) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        spread[i] = -2.0 * variance[i]
+
+
+cdef void normal_pairs(int n, mc_crd spread, mc_rd u, mc_rd v) noexcept nogil:
     cdef int i
     cdef double second
     for i in range(n):
-        u[i] = random_normal(u[i], v[i], variance[i], &second)
+        u[i] = random_normal(u[i], v[i], spread[i], &second)
         v[i] = second
 
 
-# Driver j of lane i, of the variance of the lane, in z[j * STRIDE + i]; there is room for a multiple of four drivers.
+# Driver j of lane i, of the spread of the lane, in z[j * STRIDE + i]; there is room for a multiple of four drivers.
 # The integers and the square roots are loops of their own: together they would not fit the registers.
 cdef void draw_normals(const uint64_t* index, int n, uint64_t seed, uint32_t stream, int drivers,
-                       const double* variance, double* z) noexcept nogil:
+                       const double* spread, double* z) noexcept nogil:
     cdef int j
     for j in range(0, drivers, 4):
         philox_pairs(index, n, seed, stream, <uint32_t>(j // 4), z + j * STRIDE, z + (j + 1) * STRIDE,
                      z + (j + 2) * STRIDE, z + (j + 3) * STRIDE)
     for j in range(0, drivers, 2):
-        normal_pairs(n, variance, z + j * STRIDE, z + (j + 1) * STRIDE)
+        normal_pairs(n, spread, z + j * STRIDE, z + (j + 1) * STRIDE)
 
 
 # Marsaglia and Tsang's squeeze: nine of ten attempts are accepted, w < 1 - 0.0331 x^4, without their logarithms.
@@ -105,7 +112,7 @@ cdef void squeeze_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) 
     cdef int i
     cdef double x, root, other
     for i in range(n):
-        x = random_normal(u[i], v[i], 1.0, &other)
+        x = random_normal(u[i], v[i], -2.0, &other)
         root = 1.0 + c * x
         w[i] = 1.0 - 0.0331 * (x * x) * (x * x) - w[i]
         w[i] = w[i] if root > 0.0 else -1.0
@@ -118,7 +125,7 @@ cdef void try_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noex
     cdef int i
     cdef double x, root, volume, inside, other
     for i in range(n):
-        x = random_normal(u[i], v[i], 1.0, &other)
+        x = random_normal(u[i], v[i], -2.0, &other)
         root = 1.0 + c * x
         inside = root if root > 0.0 else 1.0
         volume = inside * inside * inside
@@ -248,7 +255,8 @@ cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64
             mixing(n, law.numerator, variance)
         else:
             even_lanes(n, variance)
-        draw_normals(index, n, seed, stream, law.drivers, variance, z)
+        spreads(n, variance, work)
+        draw_normals(index, n, seed, stream, law.drivers, work, z)
         combine(law, n, z, x)
         if antithetic:
             write_mirrored(law, x, skip, count, out + done * law.underlyings)
@@ -278,13 +286,14 @@ cdef void sign_pairs(int n, mc_rd u, mc_rd v) noexcept nogil:
 
 
 cdef void given_normals(int rows, int drivers, bint uniform, const double* given, const double* variance,
-                        double* z) noexcept nogil:
+                        double* spread, double* z) noexcept nogil:
     cdef int j
     turn(rows, drivers, given, z)
     if uniform:
+        spreads(rows, variance, spread)
         for j in range(0, drivers, 2):
             sign_pairs(rows, z + j * STRIDE, z + (j + 1) * STRIDE)
-            normal_pairs(rows, variance, z + j * STRIDE, z + (j + 1) * STRIDE)
+            normal_pairs(rows, spread, z + j * STRIDE, z + (j + 1) * STRIDE)
     else:
         for j in range(drivers):
             scale_lanes(rows, variance, z + j * STRIDE)
@@ -295,7 +304,8 @@ cdef void transform_rows(const law_t* law, const double* given, Py_ssize_t drawn
     cdef int drivers = in_fours(law.drivers)
     cdef double* z = scratch
     cdef double* x = z + <Py_ssize_t>drivers * STRIDE
-    cdef double* variance = x + <Py_ssize_t>(law.underlyings + 3) * STRIDE
+    cdef double* work = x + <Py_ssize_t>law.underlyings * STRIDE
+    cdef double* variance = work + 3 * BLOCK
     cdef Py_ssize_t done = 0, count, lanes, lane = 0
     cdef int i
     while done < rows:
@@ -307,7 +317,7 @@ cdef void transform_rows(const law_t* law, const double* given, Py_ssize_t drawn
             mixing(<int>lanes, law.numerator, variance)
         else:
             even_lanes(<int>lanes, variance)
-        given_normals(<int>lanes, <int>drawn, uniform, given + lane * drawn, variance, z)
+        given_normals(<int>lanes, <int>drawn, uniform, given + lane * drawn, variance, work, z)
         combine(law, <int>lanes, z, x)
         if antithetic:
             write_mirrored(law, x, 0, count, out + done * law.underlyings)
