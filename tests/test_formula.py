@@ -103,7 +103,7 @@ def test_one_option_is_the_batch_at_length_one():
             assert one == tuple(got[name][i] for name in GREEKS[:6])
 
 
-@pytest.mark.parametrize("strange", [0.0, -0.0, -1.0, 5e-324, 2.0**-1022, 1e-310, 1.7976931348623157e308, INF, -INF, NAN])
+@pytest.mark.parametrize("strange", [0.0, -0.0, -1.0, 5e-324, 2.0**-1022, 1e-310, 1.79e308, INF, -INF, NAN])
 @pytest.mark.parametrize("column", range(5))
 def test_a_strange_option_changes_no_other_of_its_block(strange, column):
     """Blocks take short ways where all of their options are usual: logarithms without edges, no discount."""
