@@ -39,6 +39,7 @@ cdef double STOP = 1e-6          # relative gain below which an expiry is done
 cdef double BUTTERFLY = 60.0     # residual per unit of g below its floor
 cdef double G_FLOOR = 0.01
 cdef double STIFFER = 1.2        # per refit
+cdef double STEEPER = 1.0 + 1e-12
 cdef double CALENDAR = 200.0     # residual per unit of relative crossing
 
 cdef struct smile_t:
@@ -444,7 +445,8 @@ cdef void raise_above(const smile_t* q, const double* before, double* x) noexcep
     cdef int _j, side
     for i in range(q.count):
         first, last = fmin(first, q.k[i]), fmax(last, q.k[i])
-    x[1], x[2] = fmax(x[1], before[1]), fmax(x[2], before[2])
+    # Strictly steeper: wings of one slope cross far out by rounding alone.
+    x[1], x[2] = fmax(x[1], before[1] * STEEPER), fmax(x[2], before[2] * STEEPER)
     for _j in range(12):
         worst = deficit(before, x, q, &k)
         if not worst > 0.0:
