@@ -415,7 +415,7 @@ VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, 
  * v = sigma sqrt(T): with h = x / v, t = v / 2 it is phi(h - t) (M(h - t) - M(h + t)), because
  * min(F, K) phi(h - t) = max(F, K) phi(h + t).  Beyond the forward's own side (h < t) the complement is taken.
  * 0 at v = 0 and where it falls below 1e-307; 1 at v = infinity; NaN for v < 0 or NaN.
- * vm_black_shape, vm_mills_pair, vm_black_density and vm_black_weights are its stages, for loops that run better apart;
+ * vm_black_shape, vm_mills_pair_by, vm_black_density and vm_black_weights are its stages, for loops that run better apart;
  * besides the density phi(h - t) they give the weight w1 = N(t - h), its complement c1 and w2 = phi(h - t) M(h + t).  The value is
  * w1 - w2; with F < K, w1 is N(d1) and w2 F / K is N(d2); with F > K, w1 is N(-d2) and w2 K / F is N(-d1). */
 VM_INLINE double vm_black_shape(double x, double v, double *t)

@@ -5,6 +5,7 @@ import pytest
 from reference import surface as reference
 from shared_data import shared
 
+from margincore.arbitrage import check_arbitrage
 from margincore.calibration import _start, calibrate, fit_quality
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.arbitrage import butterflies, calendars
@@ -550,6 +551,16 @@ def test_far_wings_do_not_lift_a_slice_off_its_quotes():
         surface = calibrate(chain_of_frame("ETH", int(g.ts_ms.iloc[0]), g))
         assert is_clean(surface)
         assert sum(f.inside for f in surface.fit) > 0.97 * sum(f.two_sided for f in surface.fit), day
+
+
+def test_wings_of_neighbours_do_not_tie():
+    """Two expiries of this day share the slope of a wing: by rounding alone they crossed at ln(K/F) = -33,000."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(shared("data", "options", f"{FILES[1]}.parquet"))
+    g = frame[frame.ts_ms == 1773331633399]
+    assert len(g)
+    surface = calibrate(chain_of_frame("BTC", 1773331633399, g))
+    assert is_clean(surface) and check_arbitrage(surface).clean
 
 
 def test_repricing_agrees_with_the_mark():

@@ -86,7 +86,7 @@ cdef inline void mills_join(int fused, in_t h, in_t t, in_t near, in_t beyond, i
         plus[i] = b
 
 
-# `minus`, `plus` and `difference` of vm_mills_pair for n options, at most BLOCK.
+# `minus`, `plus` and `difference` of vm_mills_pair_by for n options, at most BLOCK.
 cdef inline void mills_pairs(int fused, in_t h, in_t t, mills_t* m, Py_ssize_t n) noexcept nogil:
     mills_places(fused, h, t, m.up, m.ip, m.uq, m.iq, n)
     mills_at(fused, m.up, m.ip, m.near, n)
