@@ -96,11 +96,15 @@ static inline void philox_real(double *p, uint64_t a, double shift)
 #define PHILOX_HIGH_40 UINT64_C(0x000FFFFFFFFFF000)  /* of a fraction of 52 bits */
 #define PHILOX_HIGH_23 UINT64_C(0x000FFFFFE0000000)
 
-/* Two vectors go side by side: the rounds of one are a chain, and the processor does not see the next one behind it. */
+/* Vectors go side by side: the rounds of one are a chain, and the processor does not see the next one behind it. */
+#if PHILOX_WIDTH == 4
+#define PHILOX_SIDE 4
+#else
 #define PHILOX_SIDE 2
+#endif
 #define PHILOX_STEP (PHILOX_SIDE * PHILOX_WIDTH)
 #if defined(__GNUC__) && !defined(__clang__)
-#define PHILOX_EACH _Pragma("GCC unroll 2") for (int side = 0; side < PHILOX_SIDE; side++)
+#define PHILOX_EACH _Pragma("GCC unroll 4") for (int side = 0; side < PHILOX_SIDE; side++)
 #else
 #define PHILOX_EACH for (int side = 0; side < PHILOX_SIDE; side++)
 #endif
@@ -159,8 +163,9 @@ VM_INLINE philox_t philox_one_and(philox_t high, philox_t low)
     return PHILOX_OR(PHILOX_DOWN(PHILOX_OR(PHILOX_LEFT(high, 32), word), 12), PHILOX_SPREAD(PHILOX_ONE));
 }
 
-/* What random_normal wants from two words: u = +-(k + 1/2) 2^-40, k their first 40 bits and the sign the last one, and
- * v = (k + 1/2) 2^-23 - 1/2, k the 23 bits between.  1 + k 2^-40 less (1 - 2^-41) is exact, and so is the other. */
+/* A pair of uniforms for two normals from two words: u = +-(k + 1/2) 2^-40, k their first 40 bits and the sign the last
+ * one, and v = (k + 1/2) 2^-23 - 1/2, k the 23 bits between.  1 + k 2^-40 less (1 - 2^-41) is exact, and so is the
+ * other. */
 VM_INLINE void philox_pair(philox_t high, philox_t low, double *u, double *v)
 {
     const philox_t one = PHILOX_SPREAD(PHILOX_ONE), keep = PHILOX_SPREAD(PHILOX_HIGH_40 | PHILOX_ONE);
@@ -182,6 +187,22 @@ static inline void philox_pairs(const uint64_t *index, int n, uint64_t seed, uin
     }
 }
 
+/* For each of n counters a pair from words 0 and 1, and from words 2 and 3 two uniforms (k + 1/2) 2^-32. */
+static inline void philox_twins(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
+                                double *restrict u, double *restrict v, double *restrict w0, double *restrict w1)
+{
+    const philox_t one = PHILOX_SPREAD(PHILOX_ONE);
+    for (int i = 0; i < n; i += PHILOX_STEP) {
+        const philox_state s = philox_rounds(index + i, seed, stream, draw);
+        PHILOX_EACH {
+            const int at = i + side * PHILOX_WIDTH;
+            philox_pair(s.a[side], s.b[side], u + at, v + at);
+            PHILOX_REAL(w0 + at, PHILOX_OR(PHILOX_DOWN(PHILOX_LEFT(s.c[side], 32), 12), one), 1.0 - 0x1p-33);
+            PHILOX_REAL(w1 + at, PHILOX_OR(PHILOX_DOWN(PHILOX_LEFT(s.d[side], 32), 12), one), 1.0 - 0x1p-33);
+        }
+    }
+}
+
 /* For each of n counters u = +-(k + 1/2) 2^-52, k from words 0 (high) and 1, and v = (k + 1/2) 2^-32 - 1/2, k word 2 but
  * its last bit, which is the sign of u; w = (k + 1/2) 2^-32, k word 3. */
 static inline void philox_triples(const uint64_t *index, int n, uint64_t seed, uint32_t stream, uint32_t draw,
@@ -199,68 +220,55 @@ static inline void philox_triples(const uint64_t *index, int n, uint64_t seed, u
     }
 }
 
-/* ln x for a positive, finite, normal x: ln(1 + f) / f as a polynomial (Chebyshev, 1.3e-14 relative: a draw needs no
- * more), because the square roots that follow leave no room on the divider.  Four chains; one would wait on itself. */
+/* ln x for a positive, finite, normal x: ln(1 + f) / f as a polynomial (Chebyshev, 5e-13 relative: the angle beside it
+ * has 23 bits), because the square roots that follow leave no room on the divider.  Four chains; one would wait on
+ * itself. */
 VM_INLINE double random_log(double x)
 {
     double k, f = vm_split(x, &k) - 1.0, z = f * f, w = z * z;
-    double a = 0.03550255209682033;
-    double b = -0.07175470440668202;
-    double c = 0.07808645964311096;
-    double d = -0.07434589714878563;
-    a = MC_FMA(a, w, 0.07525682174652285);
-    b = MC_FMA(b, w, -0.1000239910190662);
-    c = MC_FMA(c, w, 0.091026777139586);
-    d = MC_FMA(d, w, -0.0830874085245487);
-    a = MC_FMA(a, w, 0.11110667407062838);
-    b = MC_FMA(b, w, -0.16666668870064102);
-    c = MC_FMA(c, w, 0.14285723158995764);
-    d = MC_FMA(d, w, -0.12499895335731784);
-    a = MC_FMA(a, w, 0.19999999913523026);
-    b = MC_FMA(b, w, -0.5000000000005124);
-    c = MC_FMA(c, w, 0.3333333333366278);
-    d = MC_FMA(d, w, -0.24999999980097665);
-    a = MC_FMA(a, w, 0.9999999999999978);
+    double a = 0.08750405232693213;
+    double b = -0.08467876411458124;
+    double c = 0.04272800730435181;
+    double d = -0.08317435210903283;
+    a = MC_FMA(a, w, 0.11119413052789981);
+    b = MC_FMA(b, w, -0.09987366169121653);
+    c = MC_FMA(c, w, 0.08954162789286713);
+    d = MC_FMA(d, w, -0.12501075399501757);
+    a = MC_FMA(a, w, 0.20000003805512753);
+    b = MC_FMA(b, w, -0.16666632233794296);
+    c = MC_FMA(c, w, 0.1428545826094488);
+    d = MC_FMA(d, w, -0.2500000043312815);
+    a = MC_FMA(a, w, 1.0000000000002172);
+    b = MC_FMA(b, w, -0.49999999998512556);
+    c = MC_FMA(c, w, 0.3333333331141725);
     a = MC_FMA(MC_FMA(d, f, c), z, MC_FMA(b, f, a));
     return MC_FMA(k, 0.6931471805599453, a * f);
 }
 
-/* Cosine and sine of pi v for |v| <= 1/2, through half the angle, which is at most pi/4 (Chebyshev, 5e-18 relative and
- * 3e-16); absolute error 5e-16. */
+/* Cosine and sine of pi v for |v| <= 1/2, through half the angle, which is at most pi/4 (Chebyshev, 5e-15 relative and
+ * 3e-13); absolute error 1e-12. */
 VM_INLINE double random_cosine(double v, double *sine)
 {
     double z = v * v;
-    double s = 5.633933781537854e-08;
-    double c = 4.6632053886903437e-07;
-    s = MC_FMA(s, z, -3.59864335298231e-06);
-    c = MC_FMA(c, z, -2.5200703761965414e-05);
-    s = MC_FMA(s, z, 0.0001604411507421909);
-    c = MC_FMA(c, z, 0.0009192601014426249);
-    s = MC_FMA(s, z, -0.004681754132340976);
-    c = MC_FMA(c, z, -0.02086348075319688);
-    s = MC_FMA(s, z, 0.07969262624604301);
-    c = MC_FMA(c, z, 0.2536695079008304);
-    s = MC_FMA(s, z, -0.6459640975062443);
-    c = MC_FMA(c, z, -1.233700550136169);
-    s = MC_FMA(s, z, 1.5707963267948966);
+    double s = -3.556386260704784e-06;
+    double c = -2.4909228700967793e-05;
+    s = MC_FMA(s, z, 0.00016042926504495616);
+    c = MC_FMA(c, z, 0.0009191963343183554);
+    s = MC_FMA(s, z, -0.004681752591458209);
+    c = MC_FMA(c, z, -0.020863475058875536);
+    s = MC_FMA(s, z, 0.07969262615574603);
+    c = MC_FMA(c, z, 0.25366950772284663);
+    s = MC_FMA(s, z, -0.645964097504309);
+    c = MC_FMA(c, z, -1.233700550135279);
+    s = MC_FMA(s, z, 1.57079632679489);
     c = MC_FMA(c, z, 1.0);
     s = s * v;
     *sine = (s + s) * c;
     return MC_FMA(c, c, -(s * s));
 }
 
-/* Two independent normals of u and v as above: sqrt(spread ln |u|), spread = -2 variance, times cosine and sine, over half
- * a turn, and the sign of u makes the turn whole (Box and Muller 1958). */
-VM_INLINE double random_normal(double u, double v, double spread, double *other)
-{
-    double sine, cosine = random_cosine(v, &sine);
-    double radius = copysign(sqrt(spread * random_log(fabs(u))), u);
-    *other = radius * sine;
-    return radius * cosine;
-}
-
-/* Ask for the memory of n doubles that will be written soon: the misses pass while the draws are made (5 ns a row of
- * ten measured). */
+/* Ask for the memory of n doubles that will be written soon: the misses pass while the draws are made (a quarter of the
+ * time of rows of ten that leave the second cache). */
 static inline void random_prefetch(const double *p, ptrdiff_t n)
 {
 #if defined(__GNUC__) || defined(__clang__)

@@ -25,11 +25,13 @@ cdef extern from "vmath.h" nogil:
 cdef extern from "random.h" nogil:
     void random_prefetch(const double* p, Py_ssize_t n)
     double random_log(double x)
-    double random_normal(double u, double v, double spread, double* other)
+    double random_cosine(double v, double* sine)
     void random_turn(const double* x, Py_ssize_t stride, double* out, int rows, int width)
     void philox_words(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, uint64_t* out)
     void philox_pairs(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u0, double* v0,
                       double* u1, double* v1)
+    void philox_twins(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u, double* v,
+                      double* w0, double* w1)
     void philox_triples(const uint64_t* index, int n, uint64_t seed, uint32_t stream, uint32_t draw, double* u,
                         double* v, double* w)
 
@@ -49,8 +51,11 @@ cdef enum:
     BLOCK = 128       # counters of one block
     STRIDE = 136      # doubles from one vector of a block to the next: off the powers of two, which share cache sets
     GROUP = 16        # counters of one call of random.h
+    BATCH = 512       # gammas made at once: the more, the fewer empty lanes when the rejected are tried again
+    TWINS = 272       # pairs of them: BATCH / 2 + GROUP
 
-# Draw numbers of one row: normals 4 j to 4 j + 3 come from draw j, attempt a at a gamma from GAMMA + a.
+# Draw numbers of row i: normals 4 j to 4 j + 3 come from draw j, attempt a at a gamma from GAMMA + a.  The first
+# attempts of rows 2 k and 2 k + 1 share draw GAMMA of counter k and the two normals of one radius.
 cdef uint32_t GAMMA = 0x80000000
 cdef uint32_t BOOST = 0xC0000000
 cdef double HALF_STEP = 2.0**-54  # of the uniforms of NumPy
@@ -80,58 +85,77 @@ cdef void count_up(uint64_t first, int n, uint64_t* index) noexcept nogil:
         index[i] = first + <uint64_t>i
 
 
-# What random_normal takes of the variance of each lane.
-cdef void spreads(int n, mc_crd variance, mc_rd spread) noexcept nogil:
+# Box and Muller's pairs in two stages, because a logarithm, a root and a sine together are a longer chain than the
+# processor sees past: squared radii, spread ln |u| with spread = -2 variance, then u, v become the two normals.
+cdef void squared_radii(int n, mc_crd spread, mc_crd u, mc_rd square) noexcept nogil:
     cdef int i
     for i in range(n):
-        spread[i] = -2.0 * variance[i]
+        square[i] = spread[i] * random_log(fabs(u[i]))
 
 
-cdef void normal_pairs(int n, mc_crd spread, mc_rd u, mc_rd v) noexcept nogil:
+cdef void turn_radii(int n, mc_crd square, mc_rd u, mc_rd v) noexcept nogil:
     cdef int i
-    cdef double second
+    cdef double radius, sine, cosine
     for i in range(n):
-        u[i] = random_normal(u[i], v[i], spread[i], &second)
-        v[i] = second
+        cosine = random_cosine(v[i], &sine)
+        radius = copysign(sqrt(square[i]), u[i])
+        u[i] = radius * cosine
+        v[i] = radius * sine
 
 
 # Driver j of lane i, of the spread of the lane, in z[j * STRIDE + i]; there is room for a multiple of four drivers.
-# The integers and the square roots are loops of their own: together they would not fit the registers.
-cdef void draw_normals(const uint64_t* index, int n, uint64_t seed, uint32_t stream, int drivers,
-                       const double* spread, double* z) noexcept nogil:
+# Meanwhile the memory of `out`, `length` doubles that will be written next, is asked for in shares: more misses at once
+# would be waited for.
+cdef void draw_normals(const uint64_t* index, int n, uint64_t seed, uint32_t stream, int drivers, const double* spread,
+                       double* z, const double* out, Py_ssize_t length) noexcept nogil:
+    cdef double square[BLOCK]
     cdef int j
+    cdef Py_ssize_t share = length // drivers
     for j in range(0, drivers, 4):
         philox_pairs(index, n, seed, stream, <uint32_t>(j // 4), z + j * STRIDE, z + (j + 1) * STRIDE,
                      z + (j + 2) * STRIDE, z + (j + 3) * STRIDE)
     for j in range(0, drivers, 2):
-        normal_pairs(n, spread, z + j * STRIDE, z + (j + 1) * STRIDE)
+        random_prefetch(out + j * share, share)
+        squared_radii(n, spread, z + j * STRIDE, square)
+        if j + 1 < drivers:
+            random_prefetch(out + (j + 1) * share, share)
+        turn_radii(n, square, z + j * STRIDE, z + (j + 1) * STRIDE)
 
 
-# Marsaglia and Tsang's squeeze: nine of ten attempts are accepted, w < 1 - 0.0331 x^4, without their logarithms.
-cdef void squeeze_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noexcept nogil:
+cdef void fill(int n, double value, mc_rd x) noexcept nogil:
     cdef int i
-    cdef double x, root, other
     for i in range(n):
-        x = random_normal(u[i], v[i], -2.0, &other)
-        root = 1.0 + c * x
-        w[i] = 1.0 - 0.0331 * (x * x) * (x * x) - w[i]
-        w[i] = w[i] if root > 0.0 else -1.0
-        u[i] = d * root * root * root
+        x[i] = value
 
 
-# One attempt: with x normal, accepted where ln w < x^2 / 2 + d - d v + d ln v, v = (1 + c x)^3; `u` becomes d v, `w`
-# how far the attempt was accepted.
-cdef void try_gammas(int n, double d, double c, mc_rd u, mc_crd v, mc_rd w) noexcept nogil:
+# Marsaglia and Tsang's squeeze of twins, x normal: nine of ten are surely accepted, w < 1 - 0.0331 x^4, without a
+# logarithm.
+cdef void squeeze_gammas(int n, double d, double c, mc_crd x0, mc_crd x1, mc_crd w0, mc_crd w1, mc_rd sure0,
+                         mc_rd sure1, mc_rd g) noexcept nogil:
     cdef int i
-    cdef double x, root, volume, inside, other
+    cdef double first, second
     for i in range(n):
-        x = random_normal(u[i], v[i], -2.0, &other)
-        root = 1.0 + c * x
+        first = 1.0 + c * x0[i]
+        second = 1.0 + c * x1[i]
+        sure0[i] = 1.0 - 0.0331 * (x0[i] * x0[i]) * (x0[i] * x0[i]) - w0[i]
+        sure1[i] = 1.0 - 0.0331 * (x1[i] * x1[i]) * (x1[i] * x1[i]) - w1[i]
+        sure0[i] = sure0[i] if first > 0.0 else -1.0
+        sure1[i] = sure1[i] if second > 0.0 else -1.0
+        g[2 * i] = d * (first * first * first)
+        g[2 * i + 1] = d * (second * second * second)
+
+
+# The whole test: accepted where ln w < x^2 / 2 + d - d v + d ln v, v = (1 + c x)^3; `w` becomes how far it was.
+cdef void judge_gammas(int n, double d, double c, mc_crd x, mc_rd w, mc_rd g) noexcept nogil:
+    cdef int i
+    cdef double root, volume, inside
+    for i in range(n):
+        root = 1.0 + c * x[i]
         inside = root if root > 0.0 else 1.0
         volume = inside * inside * inside
-        w[i] = 0.5 * x * x + d * (1.0 - volume + 3.0 * random_log(inside)) - random_log(w[i])
+        w[i] = 0.5 * x[i] * x[i] + d * (1.0 - volume + 3.0 * random_log(inside)) - random_log(w[i])
         w[i] = w[i] if root > 0.0 else -1.0
-        u[i] = d * volume
+        g[i] = d * volume
 
 
 cdef void boost_gammas(int n, double power, mc_crd u, mc_rd g) noexcept nogil:
@@ -140,53 +164,75 @@ cdef void boost_gammas(int n, double power, mc_crd u, mc_rd g) noexcept nogil:
         g[i] = g[i] * vm_pow(fabs(u[i]), power)
 
 
-# Gamma(shape, 1) of n lanes; below a shape of 1 it is Gamma(shape + 1) U^(1 / shape).  `work` holds 3 BLOCK doubles.
-cdef void draw_gammas(const uint64_t* index, int n, uint64_t seed, uint32_t stream, double shape,
-                      double* work, double* g) noexcept nogil:
-    cdef uint64_t pending[BLOCK]
-    cdef int place[BLOCK]
-    cdef double* u = work
-    cdef double* w = work + 2 * BLOCK
+# Gamma(shape, 1) of n counters from `first`, at most BATCH; below a shape of 1 it is Gamma(shape + 1) U^(1 / shape).
+# `g` holds 2 TWINS doubles; returns where in it the first one stands.  What follows the last up to a group is finite
+# work on numbers that nobody takes.
+cdef double* draw_gammas(uint64_t first, int n, uint64_t seed, uint32_t stream, double shape, double* g) noexcept nogil:
+    cdef uint64_t index[2 * TWINS]
+    cdef int place[2 * TWINS]
+    cdef double x0[TWINS]
+    cdef double x1[TWINS]
+    cdef double w0[TWINS]
+    cdef double w1[TWINS]
+    cdef double sure0[TWINS]
+    cdef double sure1[TWINS]
+    cdef double spread[2 * TWINS]
+    cdef double square[2 * TWINS]
+    cdef double x[2 * TWINS]
+    cdef double v[2 * TWINS]
+    cdef double w[2 * TWINS]
     cdef double d = (shape if shape >= 1.0 else shape + 1.0) - 1.0 / 3.0
     cdef double c = 1.0 / sqrt(9.0 * d)
+    cdef int odd = <int>(first & 1)
+    cdef int twins = (n + odd + 1) // 2
+    cdef int drawn = whole_groups((whole_groups(n) + odd + 1) // 2)
     cdef uint32_t attempt = 0
     cdef int i, at, tried, waiting = 0
-    philox_triples(index, n, seed, stream, GAMMA, g, work + BLOCK, w)
-    squeeze_gammas(n, d, c, g, work + BLOCK, w)
-    for i in range(n):  # without a branch, which would be mispredicted once in ten
-        pending[waiting] = index[i]
-        place[waiting] = i
-        waiting += not w[i] > 0.0
+    count_up(first >> 1, drawn, index)
+    fill(drawn, -2.0, spread)
+    philox_twins(index, drawn, seed, stream, GAMMA, x0, x1, w0, w1)
+    squared_radii(drawn, spread, x0, square)
+    turn_radii(drawn, square, x0, x1)
+    squeeze_gammas(drawn, d, c, x0, x1, w0, w1, sure0, sure1, g)
+    for i in range(twins):  # without a branch, which would be mispredicted once in ten
+        place[waiting] = 2 * i
+        waiting += not sure0[i] > 0.0
+        place[waiting] = 2 * i + 1
+        waiting += not sure1[i] > 0.0
+    tried = whole_groups(waiting)
+    for i in range(tried):
+        at = place[i] if i < waiting else 0
+        x[i] = x1[at >> 1] if at & 1 else x0[at >> 1]
+        w[i] = w1[at >> 1] if at & 1 else w0[at >> 1]
     while waiting > 0:
-        tried = whole_groups(waiting)
-        for i in range(waiting, tried):
-            pending[i] = 0
-        philox_triples(pending, tried, seed, stream, GAMMA + attempt, u, work + BLOCK, w)
-        try_gammas(tried, d, c, u, work + BLOCK, w)
+        judge_gammas(tried, d, c, x, w, square)
         at = 0
         for i in range(waiting):
-            g[place[i]] = u[i]
-            pending[at] = pending[i]
+            g[place[i]] = square[i]
             place[at] = place[i]
             at += not w[i] > 0.0
         waiting = at
+        tried = whole_groups(waiting)
+        for i in range(tried):
+            index[i] = first - <uint64_t>odd + <uint64_t>place[i] if i < waiting else 0
         attempt += 1
+        philox_triples(index, tried, seed, stream, GAMMA + attempt, x, v, w)
+        fill(tried, -2.0, spread)
+        squared_radii(tried, spread, x, square)
+        turn_radii(tried, square, x, v)
     if shape < 1.0:
-        philox_triples(index, n, seed, stream, BOOST, u, work + BLOCK, w)
-        boost_gammas(n, 1.0 / shape, u, g)
+        tried = whole_groups(n)
+        count_up(first, tried, index)
+        philox_triples(index, tried, seed, stream, BOOST, x, v, w)
+        boost_gammas(tried, 1.0 / shape, x, g + odd)
+    return g + odd
 
 
-# Gamma variates become the variance of the drivers of their row.
-cdef void mixing(int n, double numerator, mc_rd g) noexcept nogil:
+# Gamma variates become the variance of the drivers of their row, times the sign and scale of `numerator`.
+cdef void mixing(int n, double numerator, mc_crd g, mc_rd variance) noexcept nogil:
     cdef int i
     for i in range(n):
-        g[i] = numerator / g[i]
-
-
-cdef void even_lanes(int n, mc_rd variance) noexcept nogil:
-    cdef int i
-    for i in range(n):
-        variance[i] = 1.0
+        variance[i] = numerator / g[i]
 
 
 cdef void scale_lanes(int n, mc_crd variance, mc_rd x) noexcept nogil:
@@ -233,30 +279,32 @@ cdef void combine(const law_t* law, int n, const double* z, double* x) noexcept 
 
 cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64_t first, Py_ssize_t rows,
                         bint antithetic, double* scratch, double* out) noexcept nogil:
-    # scratch: drivers (in fours), underlyings, three vectors of work and the variance.
+    # scratch: one vector for each driver (in fours) and underlying.
     cdef uint64_t index[BLOCK]
-    cdef int drivers = in_fours(law.drivers)
+    cdef double gamma[2 * TWINS]
+    cdef double spread[BATCH + GROUP]  # -2 variance of the counters of a batch, of which the last `ready` are not used
     cdef double* z = scratch
-    cdef double* x = z + <Py_ssize_t>drivers * STRIDE
-    cdef double* work = x + <Py_ssize_t>law.underlyings * STRIDE
-    cdef double* variance = work + 3 * BLOCK
+    cdef double* x = z + <Py_ssize_t>in_fours(law.drivers) * STRIDE
+    cdef double* variates
     cdef uint64_t counter = first >> 1 if antithetic else first
     cdef Py_ssize_t skip = <Py_ssize_t>(first & 1) if antithetic else 0
     cdef Py_ssize_t done = 0, count, lanes
-    cdef int n
+    cdef int n, batch = 0, ready = 0
     while done < rows:
         count = min(rows - done, 2 * BLOCK - skip if antithetic else BLOCK)
         lanes = (skip + count + 1) // 2 if antithetic else count
         n = whole_groups(lanes)
-        random_prefetch(out + done * law.underlyings, count * law.underlyings)
+        if ready == 0:
+            batch = <int>min(<Py_ssize_t>BATCH, (skip + rows - done + 1) // 2 if antithetic else rows - done)
+            ready = batch
+            if law.shape > 0.0:
+                variates = draw_gammas(counter, batch, seed, stream, law.shape, gamma)
+                mixing(whole_groups(batch), -2.0 * law.numerator, variates, spread)
+            else:
+                fill(whole_groups(batch), -2.0, spread)
         count_up(counter, n, index)
-        if law.shape > 0.0:
-            draw_gammas(index, n, seed, stream, law.shape, work, variance)
-            mixing(n, law.numerator, variance)
-        else:
-            even_lanes(n, variance)
-        spreads(n, variance, work)
-        draw_normals(index, n, seed, stream, law.drivers, work, z)
+        draw_normals(index, n, seed, stream, law.drivers, spread + batch - ready, z, out + done * law.underlyings,
+                     count * law.underlyings)
         combine(law, n, z, x)
         if antithetic:
             write_mirrored(law, x, skip, count, out + done * law.underlyings)
@@ -264,6 +312,7 @@ cdef void simulate_rows(const law_t* law, uint64_t seed, uint32_t stream, uint64
             write_plain(law, x, <int>count, out + done * law.underlyings)
         skip = 0
         counter += <uint64_t>lanes
+        ready -= <int>lanes
         done += count
 
 
@@ -285,15 +334,17 @@ cdef void sign_pairs(int n, mc_rd u, mc_rd v) noexcept nogil:
         v[i] = fabs(turn) - 0.5
 
 
+# Normals of the variance of their lane; pairs of uniforms take it times -2, as a spread.
 cdef void given_normals(int rows, int drivers, bint uniform, const double* given, const double* variance,
-                        double* spread, double* z) noexcept nogil:
+                        double* z) noexcept nogil:
+    cdef double square[BLOCK]
     cdef int j
     turn(rows, drivers, given, z)
     if uniform:
-        spreads(rows, variance, spread)
         for j in range(0, drivers, 2):
             sign_pairs(rows, z + j * STRIDE, z + (j + 1) * STRIDE)
-            normal_pairs(rows, spread, z + j * STRIDE, z + (j + 1) * STRIDE)
+            squared_radii(rows, variance, z + j * STRIDE, square)
+            turn_radii(rows, square, z + j * STRIDE, z + (j + 1) * STRIDE)
     else:
         for j in range(drivers):
             scale_lanes(rows, variance, z + j * STRIDE)
@@ -301,23 +352,19 @@ cdef void given_normals(int rows, int drivers, bint uniform, const double* given
 
 cdef void transform_rows(const law_t* law, const double* given, Py_ssize_t drawn, const double* gamma,
                          Py_ssize_t rows, bint uniform, bint antithetic, double* scratch, double* out) noexcept nogil:
-    cdef int drivers = in_fours(law.drivers)
+    cdef double variance[BLOCK]
     cdef double* z = scratch
-    cdef double* x = z + <Py_ssize_t>drivers * STRIDE
-    cdef double* work = x + <Py_ssize_t>law.underlyings * STRIDE
-    cdef double* variance = work + 3 * BLOCK
+    cdef double* x = z + <Py_ssize_t>in_fours(law.drivers) * STRIDE
+    cdef double unit = -2.0 if uniform else 1.0
     cdef Py_ssize_t done = 0, count, lanes, lane = 0
-    cdef int i
     while done < rows:
         count = min(rows - done, 2 * BLOCK if antithetic else BLOCK)
         lanes = (count + 1) // 2 if antithetic else count
         if gamma != NULL:
-            for i in range(lanes):
-                variance[i] = gamma[lane + i]
-            mixing(<int>lanes, law.numerator, variance)
+            mixing(<int>lanes, unit * law.numerator, gamma + lane, variance)
         else:
-            even_lanes(<int>lanes, variance)
-        given_normals(<int>lanes, <int>drawn, uniform, given + lane * drawn, variance, work, z)
+            fill(<int>lanes, unit, variance)
+        given_normals(<int>lanes, <int>drawn, uniform, given + lane * drawn, variance, z)
         combine(law, <int>lanes, z, x)
         if antithetic:
             write_mirrored(law, x, 0, count, out + done * law.underlyings)
@@ -352,7 +399,7 @@ cdef int law_of(law_t* law, Py_ssize_t drivers, const int64_t[::1] start, const 
 
 
 cdef double* scratch_of(const law_t* law) except NULL:
-    cdef size_t vectors = <size_t>in_fours(law.drivers) + law.underlyings + 4
+    cdef size_t vectors = <size_t>in_fours(law.drivers) + law.underlyings
     cdef double* scratch = <double*>malloc(vectors * STRIDE * sizeof(double))
     if scratch == NULL:
         raise MemoryError(f"no memory for {law.drivers} drivers")
@@ -407,19 +454,15 @@ def transform(const double[:, ::1] given not None, const double[::1] gamma, Py_s
 
 def gammas(uint64_t seed, uint32_t stream, uint64_t first, double shape, double[::1] out not None):
     """Fill ``out[i]`` with the Gamma(shape, 1) variate of row ``first + i``; shape above 0."""
-    cdef uint64_t index[BLOCK]
-    cdef double work[3 * BLOCK]
-    cdef double g[BLOCK]
+    cdef double work[2 * TWINS]
+    cdef double* g
     cdef Py_ssize_t at, i, count
-    cdef int n
     if not shape > 0.0:
         raise RangeError(f"shape must be above 0, was {shape!r}")
     with nogil:
-        for at in range(0, out.shape[0], 128):  # BLOCK; a loop of C needs the literal
-            count = min(<Py_ssize_t>BLOCK, out.shape[0] - at)
-            n = whole_groups(count)
-            count_up(first + <uint64_t>at, n, index)
-            draw_gammas(index, n, seed, stream, shape, work, g)
+        for at in range(0, out.shape[0], 512):  # BATCH; a loop of C needs the literal
+            count = min(<Py_ssize_t>BATCH, out.shape[0] - at)
+            g = draw_gammas(first + <uint64_t>at, <int>count, seed, stream, shape, work)
             for i in range(count):
                 out[at + i] = g[i]
 

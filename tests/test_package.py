@@ -63,20 +63,6 @@ def test_typing_marker_is_there():
 
 
 @pytest.mark.slow
-def test_wheel_holds_exactly_the_listed_files(tmp_path):
-    """Builds one from the compiled modules that are there, so that nothing is compiled twice."""
-    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools >= 77 to build")
-    pytest.importorskip("Cython", reason="needs Cython to build")
-    build = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-temp", str(tmp_path / "temporary"),
-             "bdist_wheel", "--bdist-dir", str(tmp_path / "content"), "--dist-dir", str(tmp_path / "dist")]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    check = [sys.executable, ROOT / ".ci/wheel_contents.py", str(wheel)]
-    done = subprocess.run(check, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.slow
 def test_source_distribution_holds_all_that_builds_and_tests_need(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="needs setuptools >= 77 to build")
     pytest.importorskip("Cython", reason="needs Cython to build")

@@ -86,8 +86,8 @@ def test_normal_marginals_and_normal_copula_are_the_normal_law():
 def test_copula_keeps_marginals_and_ties_the_tails():
     returns = simulate(COPULA, ROWS)
     assert stats.kstest(returns[:, 1], "expon").pvalue > 1e-3
-    levels = [0.01, 0.5, 0.99]
-    assert np.quantile(returns[:, 0], levels) == pytest.approx(np.quantile(SAMPLE, levels), abs=0.15)
+    levels = [0.05, 0.5, 0.95]  # further out the quantiles of 500 values jump
+    assert np.quantile(returns[:, 0], levels) == pytest.approx(np.quantile(SAMPLE, levels), abs=0.1)
     assert SAMPLE.min() <= returns[:, 0].min() and returns[:, 0].max() <= SAMPLE.max()
     assert stats.kendalltau(*returns[:20_000].T).statistic == pytest.approx(2 * np.arcsin(0.6) / np.pi, abs=0.02)
     rank = stats.rankdata(returns, axis=0) / ROWS

@@ -40,27 +40,37 @@ def box_muller(u, half, negative):
     return [radius * math.cos(math.pi * half), radius * math.sin(math.pi * half)]
 
 
+def pair(high, low):
+    """Two normals from 64 bits: 40 of radius, 23 of the half turn, one of sign."""
+    number = high << 32 | low
+    return box_muller(uniform(40, number >> 24), uniform(23, number >> 1 & 0x7FFFFF) - 0.5, number & 1)
+
+
 def normals(seed, stream, index, drivers):
-    """Box and Muller's pairs, two from the words of one draw: 40 bits of radius, 23 of the half turn, one of sign."""
+    """Box and Muller's pairs, two from the words of one draw."""
     found = []
     for draw in range((drivers + 3) // 4):
         w = words(seed, stream, draw, index)
-        for high, low in ((w[0], w[1]), (w[2], w[3])):
-            number = high << 32 | low
-            found += box_muller(uniform(40, number >> 24), uniform(23, number >> 1 & 0x7FFFFF) - 0.5, number & 1)
+        found += pair(w[0], w[1]) + pair(w[2], w[3])
     return found[:drivers]
 
 
 def gamma(seed, stream, index, shape):
-    """Marsaglia and Tsang's rejection (2000), without the squeeze, which only saves time."""
+    """Marsaglia and Tsang's rejection (2000), without the squeeze, which only saves time.
+
+    Rows 2 k and 2 k + 1 share counter k in their first attempts: its pair of normals and a uniform each.
+    """
     d = (shape if shape >= 1.0 else shape + 1.0) - 1.0 / 3.0
     attempt = 0
     while True:
-        w = words(seed, stream, GAMMA + attempt, index)
+        w = words(seed, stream, GAMMA + attempt, index if attempt else index // 2)
+        if attempt:
+            x, last = box_muller(uniform52(w[0], w[1]), uniform32(w[2]) - 0.5, w[2] & 1)[0], w[3]
+        else:
+            x, last = pair(w[0], w[1])[index % 2], w[2 + index % 2]
         attempt += 1
-        x = box_muller(uniform52(w[0], w[1]), uniform32(w[2]) - 0.5, w[2] & 1)[0]
         v = (1.0 + x / math.sqrt(9.0 * d)) ** 3
-        if v > 0.0 and math.log(uniform32(w[3])) < 0.5 * x * x + d - d * v + d * math.log(v):
+        if v > 0.0 and math.log(uniform32(last)) < 0.5 * x * x + d - d * v + d * math.log(v):
             break
     if shape >= 1.0:
         return d * v
