@@ -289,7 +289,7 @@ def test_numpy_greeks(benchmark, size):
 
 @pytest.mark.benchmark(group="price and greeks, one call")
 def test_margincore_one_greeks(benchmark):
-    assert formula.greeks_one(100.0, 110.0, 0.1, 0.6, 0.0, True)[0] == formula.price(100.0, 110.0, 0.1, 0.6, True)
+    assert formula.greeks_one(100.0, 110.0, 0.1, 0.6, 0.0, True).price == formula.price(100.0, 110.0, 0.1, 0.6, True)
     benchmark(formula.greeks_one, 100.0, 110.0, 0.1, 0.6, 0.0, True)
 
 

@@ -3,6 +3,7 @@
 Loops go over blocks in short stages (mills.pxd); every result is the same bits at every level.
 """
 
+cimport cython
 cimport numpy as cnp
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int64_t, uint8_t
@@ -13,7 +14,7 @@ from margincore.kernels.black cimport (
     vm_log, vm_log1p, vm_log_ratio, vm_mills, vm_mills_pair_by, vm_normal_cdf, vm_normal_pdf, vm_normal_quantile,
     vm_pow,
 )
-from margincore.kernels.mills cimport BLOCK, distances, in_t, mills_pairs, mills_t, out_t
+from margincore.kernels.mills cimport BLOCK, distance_of, distances, in_t, mills_pairs, mills_t, out_t
 
 cnp.import_array()
 
@@ -30,8 +31,7 @@ cdef double normal_quantile(double p) noexcept nogil:
 
 
 cdef double black76(double forward, double strike, double years, double sigma, int is_call) noexcept nogil:
-    cdef double x = vm_log_ratio(forward, strike)
-    return vm_black_value(forward, strike, -x if x < 0.0 else x, sigma * sqrt(years), 1.0 if is_call else -1.0)
+    return vm_black_value(forward, strike, distance_of(1, forward, strike), sigma * sqrt(years), 1.0 if is_call else -1.0)
 
 
 cdef double black76_inverse(double forward, double strike, double years, double sigma, int is_call) noexcept nogil:
@@ -229,69 +229,97 @@ cdef void prices_loop(in_t forward, in_t strike, in_t sign, in_t h, in_t t, in_t
             low * ratio + (0.0 if intrinsic < 0.0 else intrinsic)) / (f if inverse > 0.0 else 1.0)
 
 
-cdef void greeks_loop(in_t forward, in_t strike, in_t years, in_t sigma, in_t rate, in_t sign, in_t roots, in_t h,
-                      in_t t, in_t minus, in_t plus, in_t difference, in_t densities, in_t discounts, out_t price,
+ctypedef struct greeks_t:
+    double price
+    double delta
+    double gamma
+    double vega
+    double theta
+    double rho
+
+
+# From the stages of vmath.h: h, t, the Mills ratios and their difference, the density and the discount.
+cdef inline greeks_t greeks_of(double f, double k, double years, double sigma, double rate, double sign, double root,
+                               double h, double t, double minus, double plus, double difference, double density,
+                               double discount) noexcept nogil:
+    cdef greeks_t g
+    cdef double w1, c1, w2, ratio, shared, mass, intrinsic, fraction, decay, lower, upper
+    cdef double v = sigma * root
+    cdef double low = f if f < k else k
+    cdef double high = k if f < k else f
+    ratio = vm_black_weights(h, t, density, difference, minus, plus, &w1, &c1, &w2)
+    shared = 1.0 / (v * f * high)
+    mass = discount * low * density
+    intrinsic = sign * (f - k)
+    g.price = discount * (low * ratio + (0.0 if intrinsic < 0.0 else intrinsic))
+    fraction = low * v * f * shared if v > 0.0 else 1.0
+    decay = 0.5 * mass * sigma * sigma * (f * high * shared)
+    lower = w1 if sign > 0.0 else -c1
+    upper = (1.0 if sign > 0.0 else 0.0) - w2 * fraction
+    g.delta = discount * (lower if f < k else upper)
+    g.gamma = discount * density * (k * shared) if v > 0.0 else (INFINITY if density > 0.0 else density)
+    g.vega = mass * root
+    g.theta = rate * g.price - (decay if v > 0.0 else (INFINITY if mass * sigma > 0.0 else mass * sigma))
+    g.rho = -years * g.price
+    return g
+
+
+# In coin the value is B / F: its slope is sign K N(sign d2) / F^2, without the cancellation of F B_F - B.
+cdef inline greeks_t greeks_inverse_of(double f, double k, double years, double sigma, double rate, double sign,
+                                       double root, double h, double t, double minus, double plus, double difference,
+                                       double density, double discount) noexcept nogil:
+    cdef greeks_t g
+    cdef double w1, c1, w2, ratio, mass, intrinsic, weight, one, reciprocal, lower, upper
+    cdef double v = sigma * root
+    cdef double low = f if f < k else k
+    ratio = vm_black_weights(h, t, density, difference, minus, plus, &w1, &c1, &w2)
+    one = 1.0 / f
+    reciprocal = 1.0 / v
+    mass = discount * low * density * one
+    intrinsic = sign * (f - k)
+    g.price = discount * (low * ratio + (0.0 if intrinsic < 0.0 else intrinsic)) * one
+    lower = w2 * f - (0.0 if sign > 0.0 else k)
+    upper = k * (c1 if sign > 0.0 else -w1)
+    weight = discount * (lower if f < k else upper) * one
+    g.delta = weight * one
+    g.gamma = ((mass * reciprocal if v > 0.0 else (INFINITY if mass > 0.0 else mass)) - 2.0 * weight) * one * one
+    g.vega = mass * root
+    g.theta = rate * g.price - (0.5 * mass * sigma * sigma * reciprocal if v > 0.0
+                                else (INFINITY if mass * sigma > 0.0 else mass * sigma))
+    g.rho = -years * g.price
+    return g
+
+
+cdef void greeks_loop(in_t forward, in_t strike, in_t years, in_t sigma, in_t rate, in_t sign, in_t root, in_t h,
+                      in_t t, in_t minus, in_t plus, in_t difference, in_t density, in_t discount, out_t price,
                       out_t delta, out_t gamma, out_t vega, out_t theta, out_t rho, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double f, k, v, low, high, density, w1, c1, w2, ratio, shared, discount, mass, intrinsic, value
-    cdef double fraction, decay, lower, upper
+    cdef greeks_t g
     for i in range(n):
-        f = forward[i]
-        k = strike[i]
-        v = sigma[i] * roots[i]
-        low = f if f < k else k
-        high = k if f < k else f
-        density = densities[i]
-        discount = discounts[i]
-        ratio = vm_black_weights(h[i], t[i], density, difference[i], minus[i], plus[i], &w1, &c1, &w2)
-        shared = 1.0 / (v * f * high)
-        mass = discount * low * density
-        intrinsic = sign[i] * (f - k)
-        value = discount * (low * ratio + (0.0 if intrinsic < 0.0 else intrinsic))
-        fraction = low * v * f * shared if v > 0.0 else 1.0
-        decay = 0.5 * mass * sigma[i] * sigma[i] * (f * high * shared)
-        price[i] = value
-        lower = w1 if sign[i] > 0.0 else -c1
-        upper = (1.0 if sign[i] > 0.0 else 0.0) - w2 * fraction
-        delta[i] = discount * (lower if f < k else upper)
-        gamma[i] = discount * density * (k * shared) if v > 0.0 else (INFINITY if density > 0.0 else density)
-        vega[i] = mass * roots[i]
-        theta[i] = rate[i] * value - (decay if v > 0.0 else (INFINITY if mass * sigma[i] > 0.0 else mass * sigma[i]))
-        rho[i] = -years[i] * value
+        g = greeks_of(forward[i], strike[i], years[i], sigma[i], rate[i], sign[i], root[i], h[i], t[i], minus[i],
+                      plus[i], difference[i], density[i], discount[i])
+        price[i] = g.price
+        delta[i] = g.delta
+        gamma[i] = g.gamma
+        vega[i] = g.vega
+        theta[i] = g.theta
+        rho[i] = g.rho
 
 
-cdef void greeks_inverse_loop(in_t forward, in_t strike, in_t years, in_t sigma, in_t rate, in_t sign, in_t roots,
-                              in_t h, in_t t, in_t minus, in_t plus, in_t difference, in_t densities, in_t discounts,
-                              out_t price, out_t delta, out_t gamma, out_t vega, out_t theta, out_t rho,
-                              Py_ssize_t n) noexcept nogil:
-    # In coin the value is B / F: its slope is sign K N(sign d2) / F^2, without the cancellation of F B_F - B.
+cdef void greeks_inverse_loop(in_t forward, in_t strike, in_t years, in_t sigma, in_t rate, in_t sign, in_t root, in_t h,
+                              in_t t, in_t minus, in_t plus, in_t difference, in_t density, in_t discount, out_t price,
+                              out_t delta, out_t gamma, out_t vega, out_t theta, out_t rho, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double f, k, v, low, density, w1, c1, w2, ratio, discount, mass, intrinsic, value, weight, one
-    cdef double reciprocal, lower, upper
+    cdef greeks_t g
     for i in range(n):
-        f = forward[i]
-        k = strike[i]
-        v = sigma[i] * roots[i]
-        low = f if f < k else k
-        density = densities[i]
-        discount = discounts[i]
-        ratio = vm_black_weights(h[i], t[i], density, difference[i], minus[i], plus[i], &w1, &c1, &w2)
-        one = 1.0 / f
-        reciprocal = 1.0 / v
-        mass = discount * low * density * one
-        intrinsic = sign[i] * (f - k)
-        value = discount * (low * ratio + (0.0 if intrinsic < 0.0 else intrinsic)) * one
-        lower = w2 * f - (0.0 if sign[i] > 0.0 else k)
-        upper = k * (c1 if sign[i] > 0.0 else -w1)
-        weight = discount * (lower if f < k else upper) * one
-        price[i] = value
-        delta[i] = weight * one
-        gamma[i] = ((mass * reciprocal if v > 0.0 else (INFINITY if mass > 0.0 else mass)) - 2.0 * weight) \
-            * one * one
-        vega[i] = mass * roots[i]
-        theta[i] = rate[i] * value - (0.5 * mass * sigma[i] * sigma[i] * reciprocal if v > 0.0
-                                      else (INFINITY if mass * sigma[i] > 0.0 else mass * sigma[i]))
-        rho[i] = -years[i] * value
+        g = greeks_inverse_of(forward[i], strike[i], years[i], sigma[i], rate[i], sign[i], root[i], h[i], t[i], minus[i],
+                              plus[i], difference[i], density[i], discount[i])
+        price[i] = g.price
+        delta[i] = g.delta
+        gamma[i] = g.gamma
+        vega[i] = g.vega
+        theta[i] = g.theta
+        rho[i] = g.rho
 
 
 cdef void higher_loop(in_t forward, in_t strike, in_t years, in_t sigma, in_t rate, in_t delta, double inverse,
@@ -514,21 +542,38 @@ def spot_greeks(forward, spot, years, price, delta, gamma, theta, rho, bint inve
         spot_loop(f, s, t, p, -1.0 if inverse else 1.0, o0, o1, o2, o3, n)
 
 
+@cython.final
+@cython.freelist(16)
+cdef class Greeks:
+    """Price, delta, gamma, vega, theta and rho of one option; unpacks in this order."""
+    cdef readonly double price, delta, gamma, vega, theta, rho
+
+    def __iter__(self):
+        return iter((self.price, self.delta, self.gamma, self.vega, self.theta, self.rho))
+
+    def __repr__(self):
+        return (f"Greeks(price={self.price!r}, delta={self.delta!r}, gamma={self.gamma!r}, vega={self.vega!r}, "
+                f"theta={self.theta!r}, rho={self.rho!r})")
+
+
 def greeks_one(double forward, double strike, double years, double sigma, double rate, bint is_call,
                bint inverse=False):
-    """Price, delta, gamma, vega, theta and rho of one option as a tuple: the bits of `greeks`, without its blocks."""
-    cdef double price, delta, gamma, vega, theta, rho, t, minus, plus
+    """Greeks of one option: the bits of `greeks`, without its blocks."""
+    cdef Greeks result = Greeks.__new__(Greeks)
+    cdef greeks_t g
+    cdef double t, minus, plus
     cdef double sign = 1.0 if is_call else -1.0, root = sqrt(years)
-    cdef double h = vm_black_shape(fabs(vm_log_ratio(forward, strike)), sigma * root, &t)
+    cdef double h = vm_black_shape(distance_of(1, forward, strike), sigma * root, &t)
     cdef double difference = vm_mills_pair_by(1, h, t, &minus, &plus)
     cdef double density = vm_black_density(h, t), discount = vm_exp_normal(-rate * years, 0.0)
     if inverse:
-        greeks_inverse_loop(&forward, &strike, &years, &sigma, &rate, &sign, &root, &h, &t, &minus, &plus, &difference,
-                            &density, &discount, &price, &delta, &gamma, &vega, &theta, &rho, 1)
+        g = greeks_inverse_of(forward, strike, years, sigma, rate, sign, root, h, t, minus, plus, difference, density,
+                              discount)
     else:
-        greeks_loop(&forward, &strike, &years, &sigma, &rate, &sign, &root, &h, &t, &minus, &plus, &difference,
-                    &density, &discount, &price, &delta, &gamma, &vega, &theta, &rho, 1)
-    return price, delta, gamma, vega, theta, rho
+        g = greeks_of(forward, strike, years, sigma, rate, sign, root, h, t, minus, plus, difference, density, discount)
+    result.price, result.delta, result.gamma = g.price, g.delta, g.gamma
+    result.vega, result.theta, result.rho = g.vega, g.theta, g.rho
+    return result
 
 
 def price(double forward, double strike, double years, double sigma, bint is_call):

@@ -10,10 +10,10 @@ from libc.stdint cimport uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
-    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio, vm_log_ratio_by,
+    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio,
     vm_mills, vm_mills_pair_by, vm_normal_quantile, vm_split,
 )
-from margincore.kernels.mills cimport BLOCK, distances, in_t, mills_pairs, mills_t, out_t
+from margincore.kernels.mills cimport BLOCK, distance_of, distances, in_t, mills_pairs, mills_t, out_t
 from margincore.kernels.types cimport (
     MC_VOL_ABOVE_MAXIMUM, MC_VOL_AT_INTRINSIC, MC_VOL_BELOW_INTRINSIC, MC_VOL_EXPIRED, MC_VOL_NOT_FINITE, MC_VOL_OK,
     MC_VOL_OUT_OF_RANGE, MC_VOL_TOO_SMALL,
@@ -192,22 +192,17 @@ cdef inline double seed_log_series(double f) noexcept nogil:
 # Deviation of Bachelier's formula over the mean of forward and strike for the same value, 2e-6 relative.
 cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
     cdef double y = fabs(f - k) / excess
-    cdef double u, exponent, log_one, p, q, s
+    cdef double u, exponent, log_one, square, odd, p, q, s
     y = 1e-6 if y < 1e-6 else y                      # at the money the limit, to 5e-7
     u = vm_split(1.0 + y, &exponent) - 1.0
     log_one = exponent * 0.6931471805599453 + u * seed_log_series(u)
-    p = 3.953732270113914e-08
-    p = p * log_one + 2.78047029861779e-05
-    p = p * log_one + 0.0014887982555103312
-    p = p * log_one + 0.014937385973428209
-    p = p * log_one + 0.09973001019952313
-    p = p * log_one + 0.39894311450817455
-    q = 1.1445401007386407e-06
-    q = q * log_one + 0.00019183087372235855
-    q = q * log_one + 0.004642399229537351
-    q = q * log_one + 0.04121539951046933
-    q = q * log_one + 0.24998956343371026
-    q = q * log_one + 1.0
+    square = log_one * log_one                       # even and odd terms apart: half the chain
+    p = (2.78047029861779e-05 * square + 0.014937385973428209) * square + 0.39894311450817455
+    q = (3.953732270113914e-08 * square + 0.0014887982555103312) * square + 0.09973001019952313
+    p = q * log_one + p
+    q = (0.00019183087372235855 * square + 0.04121539951046933) * square + 1.0
+    odd = (1.1445401007386407e-06 * square + 0.004642399229537351) * square + 0.24998956343371026
+    q = odd * log_one + q
     s = y * excess * q / (log_one * p * (0.5 * f + 0.5 * k))
     return s if log_one <= 80.0 else 1e300
 
@@ -215,33 +210,33 @@ cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
 # The seed: a fit of v over that deviation in the squares of both coordinates, 2.2e-5 relative on |ln(F / K)| <= 1.25
 # and v <= 2.6 (weighted least squares driven to equal errors).
 cdef inline double seed_of(double s, double x) noexcept nogil:
-    cdef double p, q, z = s * s, w = x * x
-    p = 2.026514026043353e-05
+    cdef double z = s * s, square = z * z, w = x * x
+    cdef double even = 2.026514026043353e-05, odd, q
     q = 0.00012619240569225696
     q = q * w - 0.00019057387894377516
-    p = p * z + q
+    odd = q
     q = 0.00021016189789181209
     q = q * w - 0.0009403510566307435
     q = q * w + 0.0008364525168773597
-    p = p * z + q
+    even = even * square + q
     q = 0.00010095493976741868
     q = q * w - 0.0010562621844587658
     q = q * w + 0.003134705556420246
     q = q * w - 0.0011016205428273727
-    p = p * z + q
+    odd = odd * square + q
     q = 1.7831726068469515e-06
     q = q * w - 0.00024965293720236384
     q = q * w + 0.002145420383963572
     q = q * w - 0.002180147337430707
     q = q * w + 0.004935203842872165
-    p = p * z + q
+    even = even * square + q
     q = 9.454263401743386e-06
     q = q * w - 2.507099393446104e-05
     q = q * w + 0.000155477548640306
     q = q * w - 0.00041325458645901487
     q = q * w + 0.011655539611596426
     q = q * w + 0.04126431412604325
-    p = p * z + q
+    odd = odd * square + q
     q = 3.698443532158847e-05
     q = q * w - 0.00023061175221782875
     q = q * w + 0.0005434573423679276
@@ -249,8 +244,8 @@ cdef inline double seed_of(double s, double x) noexcept nogil:
     q = q * w - 0.001010960507020167
     q = q * w + 0.08316650147297291
     q = q * w + 1.0000200905708119
-    p = p * z + q
-    return s * p
+    even = even * square + q
+    return s * (odd * z + even)
 
 
 cdef inline double density_of(double h, double t) noexcept nogil:
@@ -298,7 +293,7 @@ cdef double implied_one(double premium, double forward, double strike, double ye
     cdef double room, minus, plus, difference
     cdef double excess = (excess_inverse_of(premium, forward, strike, sign, &room) if inverse
                           else excess_of(premium, forward, strike, sign, &room))
-    cdef double x = fabs(vm_log_ratio_by(0, forward, strike))
+    cdef double x = distance_of(0, forward, strike)
     cdef double least = forward if forward < strike else strike
     cdef double normal = normal_of(forward, strike, excess)
     cdef double v = seed_of(normal, x), h = x * (1.0 / v), t = 0.5 * v

@@ -100,7 +100,8 @@ def test_one_option_is_the_batch_at_length_one():
         got = fill(*options, inverse)
         for i, option in enumerate(zip(*options, strict=True)):
             one = formula.greeks_one(*(float(v) for v in option[:5]), bool(option[5]), inverse)
-            assert one == tuple(got[name][i] for name in GREEKS[:6])
+            assert tuple(one) == tuple(got[name][i] for name in GREEKS[:6])
+            assert tuple(one) == tuple(getattr(one, name) for name in GREEKS[:6])
 
 
 @pytest.mark.parametrize("strange", [0.0, -0.0, -1.0, 5e-324, 2.0**-1022, 1e-310, 1.79e308, INF, -INF, NAN])
@@ -125,7 +126,7 @@ def test_rates_of_one_option_discount_no_other():
     options[4][7], options[4][190] = 0.03, -0.02
     got = fill(*options)
     for i, option in enumerate(zip(*options, strict=True)):
-        assert formula.greeks_one(*(float(v) for v in option[:5]), bool(option[5])) == tuple(
+        assert tuple(formula.greeks_one(*(float(v) for v in option[:5]), bool(option[5]))) == tuple(
             got[name][i] for name in GREEKS[:6])
 
 

@@ -44,6 +44,13 @@ cdef inline int64_t usual_distances(int fused, in_t forward, in_t strike, out_t 
     return unusual
 
 
+# x = |ln(F / K)| of one option: a branch that is always taken, where selects would be waited for.
+cdef inline double distance_of(int fused, double forward, double strike) noexcept nogil:
+    if (vm_unusual(forward) | vm_unusual(strike)) < 0:
+        return fabs(vm_log_ratio_by(fused, forward, strike))
+    return fabs(vm_log_ratio_usual_by(fused, forward, strike))
+
+
 # x = |ln(F / K)|
 cdef inline void distances(int fused, in_t forward, in_t strike, out_t x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
