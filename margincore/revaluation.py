@@ -115,7 +115,8 @@ def asset_mask(contracts: Contracts, shocked_assets: Iterable[str] | npt.NDArray
     if isinstance(shocked_assets, np.ndarray) and shocked_assets.dtype == np.bool_:
         mask[:] = shocked_assets
     else:
-        mask[[contracts.asset_column(name) for name in shocked_assets]] = True
+        for name in shocked_assets:
+            mask[contracts.asset_column(name)] = True
     return mask
 
 

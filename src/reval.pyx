@@ -18,6 +18,11 @@ cnp.import_array()
 
 cdef extern from "vmath.h" nogil:
     double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
+    double vm_mills_grid(double u)
+    void vm_node_places(double x, double v, double inverse_v, double* d1, double* d2, double* u1, double* u2)
+    double vm_node_decay(double d1)
+    double vm_node_price(double forward, double strike, double put, double d1, double d2, double m1, double m2,
+                         double decay)
     double vm_log_ratio(double a, double b)
 
 cdef extern from *:
@@ -34,6 +39,8 @@ cdef extern from *:
 cdef double DEVIATION_MIN = 1e-200
 cdef enum:
     LANES = 8
+    BLOCK = 256          # scenarios, of one option or several, whose intermediate results stay in the first cache
+    PIECES = 32          # BLOCK / LANES
 
 
 cdef inline double deviation(double sigma, double root_years) noexcept nogil:
@@ -69,14 +76,54 @@ cdef void deviations(Py_ssize_t n, Py_ssize_t nodes, mc_crd sigma, mc_crd root, 
         inverse_v[i] = 1.0 / v[i]
 
 
+# The stages of vm_black_node over the scenarios of an option or of a block: the chain of one price is longer than the
+# processor looks ahead.
+cdef void place_lanes(Py_ssize_t n, double x, mc_crd log_growth, mc_cri node, mc_crd v, mc_crd inverse_v, mc_rd d1,
+                      mc_rd d2, mc_rd m1, mc_rd m2) noexcept nogil:
+    cdef Py_ssize_t s
+    cdef double first, second, u1, u2
+    for s in range(n):
+        vm_node_places(x + log_growth[s], v[node[s]], inverse_v[node[s]], &first, &second, &u1, &u2)
+        d1[s] = first
+        d2[s] = second
+        m1[s] = u1
+        m2[s] = u2
+
+
+# The same where all scenarios share one volatility: nothing is gathered.
+cdef void place_lanes_even(Py_ssize_t n, double x, mc_crd log_growth, double v, double inverse_v, mc_rd d1, mc_rd d2,
+                           mc_rd m1, mc_rd m2) noexcept nogil:
+    cdef Py_ssize_t s
+    cdef double first, second, u1, u2
+    for s in range(n):
+        vm_node_places(x + log_growth[s], v, inverse_v, &first, &second, &u1, &u2)
+        d1[s] = first
+        d2[s] = second
+        m1[s] = u1
+        m2[s] = u2
+
+
+cdef void mills_lanes(Py_ssize_t n, mc_rd m1, mc_rd m2) noexcept nogil:
+    cdef Py_ssize_t s
+    for s in range(n):
+        m1[s] = vm_mills_grid(m1[s])
+        m2[s] = vm_mills_grid(m2[s])
+
+
+cdef void decay_lanes(Py_ssize_t n, mc_crd d1, mc_rd decay) noexcept nogil:
+    cdef Py_ssize_t s
+    for s in range(n):
+        decay[s] = vm_node_decay(d1[s])
+
+
 # risk[s] = scale * conversion[s] * (shocked / growth-or-one - now)
-cdef void option_row(Py_ssize_t width, double forward, double strike, double x, double put, double now, double scale,
-                     mc_crd growth, mc_crd log_growth, mc_crd per_unit, mc_crd conversion, mc_cri node, mc_crd v,
-                     mc_crd inverse_v, mc_rd out) noexcept nogil:
+cdef void price_lanes(Py_ssize_t n, double forward, double strike, double put, double now, double scale, mc_crd growth,
+                      mc_crd per_unit, mc_crd conversion, mc_crd d1, mc_crd d2, mc_crd m1, mc_crd m2, mc_crd decay,
+                      mc_rd out) noexcept nogil:
     cdef Py_ssize_t s
     cdef double price
-    for s in range(width):
-        price = vm_black_node(forward * growth[s], strike, x + log_growth[s], v[node[s]], inverse_v[node[s]], put)
+    for s in range(n):
+        price = vm_node_price(forward * growth[s], strike, put, d1[s], d2[s], m1[s], m2[s], decay[s])
         out[s] = scale * conversion[s] * (price * per_unit[s] - now)
 
 
@@ -121,49 +168,101 @@ cdef struct Table:
     double *inverse_v
 
 
-cdef void one_option(const Table *t, Py_ssize_t i, Py_ssize_t k, double *out) noexcept nogil:
-    cdef Py_ssize_t at = t.underlying[i] * t.width
-    cdef double scale = t.multiplier[i] * t.discount[i]
-    cdef const double *per_unit = t.ones
-    if t.inverse[i]:
-        scale = scale / t.forward[i]
-        per_unit = t.coin_growth + at
-    option_row(t.width, t.forward[i], t.strike[i], t.x[k], t.put[k], t.now[k], scale, t.growth + at,
-               t.log_growth + at, per_unit, t.conversion + t.settle[i] * t.width, t.node, t.v + k * t.nodes,
-               t.inverse_v + k * t.nodes, out)
+cdef struct block_t:
+    double d1[BLOCK]
+    double d2[BLOCK]
+    double m1[BLOCK]
+    double m2[BLOCK]
+    double decay[BLOCK]
+    Py_ssize_t column[PIECES]   # pieces of rows of options in the block: column, and first scenario
+    Py_ssize_t first[PIECES]
+    Py_ssize_t start[PIECES + 1]
+    int pieces
 
 
 # An unknown mark makes the whole row unknown, also where the model could price it.
-cdef void one_column(const Table *t, Py_ssize_t i, Py_ssize_t k) noexcept nogil:
-    cdef Py_ssize_t at = t.underlying[i] * t.width, s
+cdef void price_block(const Table *t, Py_ssize_t offset, block_t *b) noexcept nogil:
+    cdef Py_ssize_t lanes = b.start[b.pieces], i, k, s, at, count, begin
+    cdef const double *per_unit
+    cdef double *out
+    cdef double scale
+    cdef int piece
+    mills_lanes(lanes, b.m1, b.m2)
+    decay_lanes(lanes, b.d1, b.decay)
+    for piece in range(b.pieces):
+        i, begin, at = b.column[piece], b.first[piece], b.start[piece]
+        k, count = i - offset, b.start[piece + 1] - at
+        s = t.underlying[i] * t.width + begin
+        scale = t.multiplier[i] * t.discount[i]
+        per_unit = t.ones + begin
+        if t.inverse[i]:
+            scale = scale / t.forward[i]
+            per_unit = t.coin_growth + s
+        out = t.risk + i * t.scenarios + begin if t.scenarios == t.width else t.row
+        price_lanes(count, t.forward[i], t.strike[i], t.put[k], t.now[k], scale, t.growth + s, per_unit,
+                    t.conversion + t.settle[i] * t.width + begin, b.d1 + at, b.d2 + at, b.m1 + at, b.m2 + at,
+                    b.decay + at, out)
+        if t.value[i] != t.value[i]:
+            for s in range(count):
+                out[s] = t.value[i]
+        if out == t.row and begin < t.scenarios:
+            memcpy(t.risk + i * t.scenarios + begin, out, min(count, t.scenarios - begin) * sizeof(double))
+    b.pieces = 0
+
+
+cdef void add_option(const Table *t, Py_ssize_t i, Py_ssize_t offset, block_t *b) noexcept nogil:
+    cdef Py_ssize_t at, count, begin = 0, k = i - offset
+    cdef const double *log_growth = t.log_growth + t.underlying[i] * t.width
+    cdef const double *v = t.v + k * t.nodes
+    cdef const double *inverse_v = t.inverse_v + k * t.nodes
+    t.value[i] = t.multiplier[i] * t.mark[i]
+    while begin < t.width:
+        at = b.start[b.pieces]
+        if at == BLOCK:
+            price_block(t, offset, b)
+            at = 0
+        count = min(t.width - begin, BLOCK - at)
+        if t.nodes == 1:
+            place_lanes_even(count, t.x[k], log_growth + begin, v[0], inverse_v[0], b.d1 + at, b.d2 + at, b.m1 + at,
+                             b.m2 + at)
+        else:
+            place_lanes(count, t.x[k], log_growth + begin, t.node + begin, v, inverse_v, b.d1 + at, b.d2 + at,
+                        b.m1 + at, b.m2 + at)
+        b.column[b.pieces] = i
+        b.first[b.pieces] = begin
+        b.pieces += 1
+        b.start[b.pieces] = at + count
+        begin += count
+
+
+cdef void one_future(const Table *t, Py_ssize_t i) noexcept nogil:
+    cdef Py_ssize_t at = t.underlying[i] * t.width
     cdef double value = t.multiplier[i] * t.mark[i]
     cdef const double *change = t.move + at
     cdef double *out = t.risk + i * t.scenarios if t.scenarios == t.width else t.row
-    if t.kind[i] == MC_OPTION:
-        one_option(t, i, k, out)
-        if value != value:
-            for s in range(t.width):
-                out[s] = value
-    else:
-        if t.inverse[i]:
-            value = t.multiplier[i] / t.mark[i]
-            change = t.coin_move + at
-        future_row(t.width, value, change, t.conversion + t.settle[i] * t.width, out)
-        if t.inverse[i]:
-            value = -value
-    t.value[i] = value
+    if t.inverse[i]:
+        value = t.multiplier[i] / t.mark[i]
+        change = t.coin_move + at
+    future_row(t.width, value, change, t.conversion + t.settle[i] * t.width, out)
+    t.value[i] = -value if t.inverse[i] else value
     if out == t.row:
         memcpy(t.risk + i * t.scenarios, out, t.scenarios * sizeof(double))
 
 
 cdef void table_loop(const Table *t, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef block_t b
     cdef Py_ssize_t i, n = last - first
+    b.pieces = 0
+    b.start[0] = 0
     put_flags(n, t.is_call + first, t.put)
     shared_terms(n, t.forward + first, t.strike + first, t.years + first, t.sigma + first, t.put, t.x, t.root, t.now)
     deviations(n, t.nodes, t.shocked + first * t.nodes, t.root, t.v, t.inverse_v)
     for i in range(first, last):
-        if t.kind[i] != MC_CASH:
-            one_column(t, i, i - first)
+        if t.kind[i] == MC_OPTION:
+            add_option(t, i, first, &b)
+        elif t.kind[i] != MC_CASH:
+            one_future(t, i)
+    price_block(t, first, &b)
 
 
 cdef void *checked(cnp.ndarray array, str name, int kind, Py_ssize_t rows, Py_ssize_t columns) except NULL:

@@ -492,21 +492,40 @@ VM_INLINE double vm_mills_grid(double u)
  * the nodes share; `put` is 1 or 0.  F phi(d1) = K phi(d2): one exponential serves both terms; N(d) = [d >= 0] - sign(d)
  * phi(d) M(|d|) needs no branch; one quotient serves both Mills ratios.  Error within 2e-15 of the larger of F and K,
  * which is what differences of such values need; vm_otm_ratio keeps relative precision at several times the work. */
-VM_INLINE double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
+VM_INLINE void vm_node_places(double x, double v, double inverse_v, double *d1, double *d2, double *u1, double *u2)
 {
     double middle = x * inverse_v;
-    double d1 = MC_FMA(0.5, v, middle), d2 = MC_FMA(-0.5, v, middle);
-    double a1 = fabs(d1), a2 = fabs(d2);
+    *d1 = MC_FMA(0.5, v, middle);
+    *d2 = MC_FMA(-0.5, v, middle);
+    double a1 = fabs(*d1), a2 = fabs(*d2);
     double b1 = a1 > 9.0 ? 9.0 : a1, b2 = a2 > 9.0 ? 9.0 : a2;
     double c1 = b1 + 5.5, c2 = b2 + 5.5;
     double both = -11.0 / (c1 * c2);
-    double m1 = vm_mills_grid(MC_FMA(both, c2, 1.0));
-    double m2 = vm_mills_grid(MC_FMA(both, c1, 1.0));
-    double common = forward * VM_INV_SQRT_2PI * vm_exp_decay_by(1, -0.5 * a1 * a1, 0.0);
+    *u1 = MC_FMA(both, c2, 1.0);
+    *u2 = MC_FMA(both, c1, 1.0);
+}
+
+VM_INLINE double vm_node_decay(double d1)
+{
+    double a1 = fabs(d1);
+    return vm_exp_decay_by(1, -0.5 * a1 * a1, 0.0);
+}
+
+VM_INLINE double vm_node_price(double forward, double strike, double put, double d1, double d2, double m1, double m2,
+                               double decay)
+{
+    double common = forward * VM_INV_SQRT_2PI * decay;
     double held = (d1 < 0.0 ? 0.0 : forward) - put * forward;
     double owed = (d2 < 0.0 ? 0.0 : strike) - put * strike;
     double price = MC_FMA(common, copysign(m2, d2) - copysign(m1, d1), held - owed);
     return price < 0.0 ? 0.0 : price;
+}
+
+VM_INLINE double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
+{
+    double d1, d2, u1, u2;
+    vm_node_places(x, v, inverse_v, &d1, &d2, &u1, &u2);
+    return vm_node_price(forward, strike, put, d1, d2, vm_mills_grid(u1), vm_mills_grid(u2), vm_node_decay(d1));
 }
 
 /* Standard normal distribution: the tail is phi(a) times the Mills ratio, the other side its complement. */
