@@ -115,9 +115,10 @@ def _start(previous: VolSurface, quotes: Quotes) -> Floats | None:
     if previous.kind != "svi" or previous.time_ns >= quotes.expiry_ns[0]:
         return None
     years = (previous.expiry_ns - previous.time_ns) / YEAR_NS
-    nearest = np.abs(np.log(quotes.years[:, None] / years[None, :])).argmin(axis=1)
-    exact = np.searchsorted(previous.expiry_ns, quotes.expiry_ns).clip(0, previous.expiry_ns.size - 1)
-    nearest = np.where(previous.expiry_ns[exact] == quotes.expiry_ns, exact, nearest)
+    nearest = np.minimum(np.searchsorted(previous.expiry_ns, quotes.expiry_ns), previous.expiry_ns.size - 1)
+    new = previous.expiry_ns[nearest] != quotes.expiry_ns
+    if new.any():
+        nearest[new] = np.abs(np.log(quotes.years[new, None] / years[None, :])).argmin(axis=1)
     ratio = quotes.years / years[nearest]
     rows = previous.rows[nearest].copy()
     if not ((rows[:, 1] > 0.0) & (ratio > 0.0)).all():
@@ -131,23 +132,27 @@ def _start(previous: VolSurface, quotes: Quotes) -> Floats | None:
 def fit_quality(rows: Floats, quotes: Quotes, status: Ints | Any | None = None) -> tuple[SliceFit, ...]:
     """Quality per expiry of raw SVI rows, shape (expiries, 5), against quotes."""
     counts = np.diff(quotes.start)
-    a, b, rho, m, sigma = (np.repeat(column, counts) for column in rows.T)
+    slices = np.repeat(np.arange(counts.size), counts)
+    a, b, rho, m, sigma = rows.T[:, slices]
     x = quotes.log_moneyness - m
     w = a + b * (rho * x + np.sqrt(x * x + sigma * sigma))
-    years = np.repeat(quotes.years, counts)
-    two = quotes.reason[quotes.row] < 2
+    years = quotes.years[slices]
     slack = 1e-12 * quotes.high
-    inside = two & (w >= quotes.low - slack) & (w <= quotes.high + slack)
     both = quotes.low > 0.0
     half = 0.5 * (quotes.high - quotes.low)
-    off = np.where(both, np.minimum(np.abs(w - quotes.high + half) / np.maximum(half, slack), 10.0), 0.0)
-    middle = 0.5 * (np.sqrt(quotes.low / years) + np.sqrt(quotes.high / years))
-    miss = np.where(both, (np.sqrt(w / years) - middle) ** 2 * quotes.weight, 0.0)
-    sums = [np.add.reduceat(np.asarray(v, np.float64), quotes.start[:-1]).tolist()
-            for v in (two, inside, both, off**2, miss, np.where(both, quotes.weight, 0.0))]
+    off = np.minimum(np.abs(w - quotes.high + half) / np.maximum(half, slack), 10.0)
+    miss = np.sqrt(w / years) - 0.5 * (np.sqrt(quotes.low / years) + np.sqrt(quotes.high / years))
+    table = np.empty((6, w.size))
+    table[0] = quotes.reason[quotes.row] < 2
+    table[1] = (table[0] > 0.0) & (w >= quotes.low - slack) & (w <= quotes.high + slack)
+    table[2] = both
+    table[3] = np.where(both, off * off, 0.0)
+    table[4] = np.where(both, miss * miss * quotes.weight, 0.0)
+    table[5] = np.where(both, quotes.weight, 0.0)
+    sums = np.add.reduceat(table, quotes.start[:-1], axis=1).T.tolist()
     result = []
     for i, expiry in enumerate(quotes.expiry_ns.tolist()):
-        n, within, told, spreads, vols, weight = (column[i] for column in sums)
+        n, within, told, spreads, vols, weight = sums[i]
         result.append(SliceFit(expiry, int(counts[i]), int(n), int(within), within / n if n else float("nan"),
                                (spreads / told) ** 0.5 if told else float("nan"),
                                (vols / weight) ** 0.5 if told else float("nan"), bool(quotes.distinct[i] < THIN),
