@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reference import calibrate as twin
 from reference import surface as reference
 from shared_data import shared
 
@@ -9,6 +10,7 @@ from margincore.arbitrage import check_arbitrage
 from margincore.calibration import _start, calibrate, fit_quality
 from margincore.errors import MarginError, MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.kernels.arbitrage import butterflies, calendars
+from margincore.kernels.calibrate import fit
 from margincore.option_chain import Chain
 from margincore.quotes import Reason, chain_quotes
 from margincore.surface import VolSurface
@@ -274,6 +276,83 @@ def test_few_pairs_yield_to_the_future(pairs):
         assert carry.pairs == pairs
         assert carry.source == ("future" if future == future and pairs < 3 else "parity")
         assert carry.forward == (future if carry.source == "future" else pytest.approx(FORWARDS[2], rel=1e-6))
+
+
+# ---- one expiry in the kernel -------------------------------------------------------------------------------------
+
+
+def warm_fit(rows, quotes, years, *, rounds=2, strikes=20):
+    """Rows and status after one sweep of the kernel from `rows`; `quotes` (k, low, high, weight) per expiry."""
+    rows, status = np.array(rows, float), np.zeros(len(rows), np.int32)
+    start = np.concatenate([[0], np.cumsum([q[0].size for q in quotes])])
+    fit(*(np.concatenate(column) for column in zip(*quotes, strict=True)), start,
+        np.broadcast_to(strikes, len(rows)).astype(np.int64), np.array(years, float), rows, status, True, 1, rounds)
+    return rows, status
+
+
+def around(row, k, weight=10.0):
+    """Quotes that ask a slice to rise a little, one of them an ask alone below it."""
+    w = reference.svi(row, k)[0]
+    low, high = 0.999 * w, 1.005 * w
+    low[3], high[3] = 0.0, 0.99 * w[3]
+    return k, low, high, np.full(k.size, weight)
+
+
+@pytest.mark.parametrize(("row", "first", "last"), [
+    ((-0.51447, 1.0938, -0.6074, 0.1935, 1.4604), -7.32, 0.0), ((1.16997, 0.9497, -0.7825, -0.298, 0.2916), -2.59, 0.0),
+    ((-0.21557, 0.2182, -0.6381, 0.2473, 1.4973), 0.0, 3.96), ((0.00284, 0.2341, 0.8576, -0.0542, 0.0667), 0.0, 0.17),
+    ((-0.00151, 0.0233, 0.3127, 0.0903, 0.1049), 0.0, 0.25)])
+def test_a_step_of_the_fit_is_the_twins(row, first, last):
+    """One step from a slice whose g (least: 0.004) is below the floor at several nodes: the twin's differences."""
+    k, years = np.linspace(first, last, 20), 1e-8
+    node = twin.nodes(k, years)
+    bent = twin.penalties(twin.from_row(row), node, 0.0 * node, np.inf + node)[1] > 0
+    quotes = around(row, k)
+    (got,), (status,) = warm_fit([row], [quotes], [years])
+    assert bent.sum() >= 5 and status == 0 and np.abs(got - row).max() > 2e-3
+    np.testing.assert_allclose(got, twin.step(row, *quotes, years), rtol=1e-6)
+
+
+def test_a_step_away_from_a_neighbour_is_the_twins():
+    """Both slices lie within the air that a crossing counts from, the later one 0.05 % above the earlier one."""
+    near = np.array([0.02, 0.1, -0.3, 0.02, 0.3])
+    far = near * [1.0005, 1.0005, 1.0, 1.0, 1.0]
+    k, years = np.linspace(-0.5, 0.6, 20), [0.1, 0.11]
+    quotes = [around(row, k) for row in (near, far)]
+    got, status = warm_fit([near, far], quotes, years)
+    np.testing.assert_allclose(got[0], twin.step(near, *quotes[0], years[0], after=far), rtol=1e-6)
+    np.testing.assert_allclose(got[1], twin.step(far, *quotes[1], years[1], before=got[0]), rtol=1e-6)
+    assert status.tolist() == [0, 0] and (np.abs(got - [near, far]).max(axis=1) > 1e-6).all()
+
+
+def silent(k):
+    """An ask alone far above every smile: it pulls at nothing."""
+    return k, np.zeros(k.size), np.full(k.size, 1e3), np.ones(k.size)
+
+
+@pytest.mark.parametrize(("years", "rich"), [([0.1, 0.4], 0), ([0.1, 0.4], 1), ([0.25, 0.3], 1)])
+def test_a_thin_expiry_without_a_pull_is_its_neighbour_in_deviations(years, rich):
+    """w(k) at T is T/t w(k sqrt(t/T)) of the neighbour's at t, whatever the start was."""
+    row = np.array([0.01, 0.08, -0.3, 0.02, 0.2])
+    ratio = years[1 - rich] / years[rich]
+    expected = row * np.array([ratio, ratio**0.5, 1.0, ratio**0.5, ratio**0.5])
+    rows = [row, row]
+    rows[1 - rich] = expected * [1.0, 1.01, 0.98, 1.02, 0.99]
+    k = np.linspace(-0.3, 0.3, 9)
+    got, status = warm_fit(rows, [silent(k)] * 2, years, rounds=60, strikes=[20 if i == rich else 1 for i in range(2)])
+    np.testing.assert_allclose(got[rich], row, rtol=1e-12)
+    np.testing.assert_allclose(got[1 - rich][1:], expected[1:], rtol=1e-6)
+    assert status.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("rho", "m"), [(0.0, 0.0), (0.6, 0.15)])
+@pytest.mark.parametrize("years", [100.0, 400.0])
+def test_total_variance_is_kept_above_a_floor_per_year(rho, m, years):
+    """a + b sigma sqrt(1 - rho^2) is at least 1e-7 per year; of so many that g stays above its own floor."""
+    k = np.linspace(-0.1, 0.1, 9)
+    (got,), (status,) = warm_fit([(-1.0, 0.001, rho, m, 0.2)], [silent(k)], [years])
+    least = got[0] + got[1] * got[4] * np.sqrt(1 - got[2] ** 2)
+    assert status == 0 and least == pytest.approx(1e-7 * years, rel=1e-9)
 
 
 # ---- calibration --------------------------------------------------------------------------------------------------
