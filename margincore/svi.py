@@ -154,7 +154,7 @@ class JumpWingsSvi:
         b = 0.5 * math.sqrt(w) * (self.c + self.p)
         rho = 1.0 - self.p * math.sqrt(w) / b
         beta = rho - 2.0 * self.psi * math.sqrt(w) / b
-        if not (-1.0 < rho < 1.0 and -1.0 <= beta <= 1.0):
+        if not (-1.0 < rho < 1.0 and -1.0 < beta < 1.0):
             raise RangeError(f"psi must lie between -p/2 and c/2 and both wings rise, was {self.psi!r}")
         root, drop = math.sqrt(1.0 - rho * rho), (self.v - self.v_least) * self.years
         if abs(beta) < 1e-12:
@@ -163,8 +163,8 @@ class JumpWingsSvi:
                 raise RangeError(f"psi and rho must not both be 0 (the width is open then), psi was {self.psi!r}")
             sigma, m = drop / (b * (1.0 - root)), 0.0
         else:
-            alpha = math.copysign(math.sqrt(max(1.0 / (beta * beta) - 1.0, 0.0)), beta)
-            m = drop / (b * (-rho + math.copysign(math.hypot(1.0, alpha), alpha if alpha else beta) - alpha * root))
+            alpha = math.copysign(math.sqrt(1.0 / (beta * beta) - 1.0), beta)
+            m = drop / (b * (-rho + math.copysign(math.hypot(1.0, alpha), beta) - alpha * root))
             sigma = alpha * m
         if not sigma > 0.0:
             raise RangeError(f"v_least must be below v and psi inside the wings: sigma came out as {sigma!r}")

@@ -228,6 +228,18 @@ def test_jump_wings_at_their_corners(rho, m):
     np.testing.assert_allclose(wings.raw().row, raw.row, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("psi", [0.5, -0.5])
+def test_jump_wings_with_all_skew_in_one_wing_have_no_width(psi):
+    """At psi = c/2 or -p/2 the forward lies on the straight part of a wing, which only a kink (sigma = 0) has."""
+    with pytest.raises(RangeError, match="psi must lie between"):
+        JumpWingsSvi(years=1.0, v=1.0, psi=psi, p=1.0, c=1.0, v_least=0.5).raw()
+
+
+def test_a_least_variance_below_zero_by_rounding_counts_as_zero():
+    raw = RawSvi(a=-0.02861817604250837, b=0.1, rho=0.3, m=0.2, sigma=0.3)
+    assert -1e-17 < raw.minimum_variance < 0.0 and raw.jump_wings(1.0).v_least == 0.0
+
+
 @given(slices, st.floats(0.01, 3))
 @settings(max_examples=100)
 def test_parametrisations_go_both_ways(slice_, years):
