@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 from reference import surface as reference
 from shared_data import shared
 
@@ -82,6 +83,101 @@ def test_average_of_prices_where_a_straight_line_is_not_proved(rows):
     times = (EXPIRIES[0] + (EXPIRIES[1] - EXPIRIES[0]) * np.linspace(0.0, 1.0, 21)).astype(np.int64).tolist()
     k = 0.5 * np.sinh(np.linspace(-2.0, 2.0, 1001))
     assert max(reference.arbitrage(lambda x, t: surface.variance(x, np.full(x.size, t)), times, k)) < 1e-12
+
+
+# Free of butterflies (least g 1e-5 and 4e-6, 6e-6 and 3e-6), the later slice 8 and 5 % above the earlier one.
+BROKEN_BY_A_LINE = {
+    "wide": [(-0.002048, 0.0359, 0.9614, 0.3404, 0.2749), (-0.105514, 0.1974, -0.4129, -0.1708, 0.6063)],
+    "steep": [(0.000572, 0.018, 0.995, 0.3775, 0.2196), (-0.070982, 0.1462, -0.5382, -0.2309, 0.5957)]}
+
+
+def mirrored(rows):
+    return [(a, b, -rho, -m, sigma) for a, b, rho, m, sigma in rows]
+
+
+def exact_terms(row, k):
+    a, b, rho, m, sigma = (mp.mpf(v) for v in row)
+    s = mp.sqrt((k - m) ** 2 + sigma**2)
+    return a + b * (rho * (k - m) + s), b * (rho + (k - m) / s), b * sigma**2 / s**3
+
+
+def exact_call(k, w):
+    s = mp.sqrt(w)
+    return mp.ncdf(-k / s + s / 2) - mp.exp(k) * mp.ncdf(-k / s - s / 2)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("name", BROKEN_BY_A_LINE)
+def test_a_straight_line_between_clean_slices_can_have_a_negative_density(name, side):
+    """To 50 digits: g below 0 on the line, and a butterfly of calls priced with it that costs less than nothing."""
+    near, far = BROKEN_BY_A_LINE[name] if side > 0 else mirrored(BROKEN_BY_A_LINE[name])
+    with mp.workdps(50):
+        k, share = side * mp.mpf("0.606"), mp.mpf("0.48")
+
+        def line(x):
+            return [(1 - share) * a + share * b for a, b in zip(exact_terms(near, x), exact_terms(far, x), strict=True)]
+
+        w, slope, bend = line(k)
+        g = (1 - k * slope / (2 * w)) ** 2 - slope**2 / 4 * (1 / w + mp.mpf(1) / 4) + bend / 2
+        assert -2e-4 < g < -1e-4
+        strikes = [mp.exp(k) + i * mp.mpf("1e-3") for i in (-1, 0, 1)]
+        lower, middle, upper = (exact_call(x, line(x)[0]) for x in map(mp.log, strikes))
+        assert lower - 2 * middle + upper < 0
+        for row in (near, far):
+            lower, middle, upper = (exact_call(x, exact_terms(row, x)[0]) for x in map(mp.log, strikes))
+            assert lower - 2 * middle + upper > 0
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("name", BROKEN_BY_A_LINE)
+def test_averaged_prices_stay_clean_where_a_straight_line_breaks(name, side):
+    """g from differences of the surface's own total variance, and convexity of prices, at many times."""
+    rows = np.array(BROKEN_BY_A_LINE[name] if side > 0 else mirrored(BROKEN_BY_A_LINE[name]))
+    surface = VolSurface.svi(rows, EXPIRIES[:2], time_ns=NOW, forward=1.0)
+    report = check_arbitrage(surface)
+    assert report.clean and 0.0 < min(report.least_g) < 2e-5 and report.least_gap[0] > 0.05
+    assert not surface._slices.straight()[0]
+    k, step = np.concatenate([np.linspace(-1.5, 1.5, 1501), 3.0 * np.sinh(np.linspace(-2.0, 2.0, 401))]), 2e-3
+    shares = np.linspace(0.0, 1.0, 41)
+    times = (EXPIRIES[0] + (EXPIRIES[1] - EXPIRIES[0]) * shares).astype(np.int64).tolist()
+    ends = [reference.svi(row, k) for row in rows]
+    broken, before = 0, 0.0
+    for share, when in zip(shares, times, strict=True):
+        two, one, w, up, high = (surface.variance(k + i * step, np.full(k.size, when)) for i in range(-2, 3))
+        slope = (two - 8 * one + 8 * up - high) / (12 * step)
+        bend = (-two + 16 * one - 30 * w + 16 * up - high) / (12 * step**2)
+        assert reference.durrleman(k, w, slope, bend).min() > 1e-6
+        assert (w > before).all()
+        before = w
+        line = [(1 - share) * a + share * b for a, b in zip(*ends, strict=True)]
+        broken += bool(reference.durrleman(k, *line).min() < -1e-5)
+    assert broken > 30
+    assert max(reference.arbitrage(lambda x, t: surface.variance(x, np.full(x.size, t)), times, np.unique(k))) < 1e-12
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(("name", "lift", "last"), [("steep", 3.0, 0), ("steep", 2.3, 1), ("steep", 1.6, 2),
+                                                    ("wide", 2.6, 2), ("wide", 1.8, 3), ("wide", 1.0, 4)])
+def test_a_line_is_straight_exactly_where_its_coefficients_say(name, lift, last, side):
+    """Both slices are raised, the later one `lift` times as fast, until the last coefficient (of index) turns."""
+    rows = np.array(BROKEN_BY_A_LINE[name] if side > 0 else mirrored(BROKEN_BY_A_LINE[name]))
+
+    def raised(by):
+        return rows + np.array([[by, 0, 0, 0, 0], [lift * by, 0, 0, 0, 0]])
+
+    def worst(by):
+        near, far = raised(by)
+        k = np.concatenate([reference.spread_points(row) for row in (near, far)])
+        return reference.line_coefficients(near, far, k, 2e-3).min(axis=1)
+
+    low, high = 0.0, 1e-3
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if worst(middle).min() >= 0.0 else (middle, high)
+    assert abs(worst(high)[last]) < 1e-11 and np.delete(worst(high), last).min() > 1e-7
+    for by, straight in ((high * (1 - 1e-7), 0), (high * (1 + 1e-7), 1)):
+        surface = VolSurface.svi(raised(by), EXPIRIES[:2], time_ns=NOW, forward=1.0)
+        assert surface._slices.straight()[0] == straight
 
 
 def test_published_smile():

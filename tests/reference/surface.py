@@ -67,6 +67,26 @@ def variance(rows, years, k, t):
     return line, implied_variance(k, float(price))
 
 
+def spread_points(row):
+    """Points over the scale of an SVI slice at which a straight line in time is asked about: 48 on either side of m."""
+    grown = np.exp(0.25 * np.arange(1, 49)) - 1
+    return row[3] + row[4] * np.concatenate([-grown[::-1], [0.0], grown])
+
+
+def line_coefficients(near, far, k, margin):
+    """Bernstein coefficients of (g - margin) w^2 in the share of time on the straight line between two slices.
+
+    A polynomial of degree 4, here from its values at five shares; shape (5, points), each row over its largest size.
+    """
+    shares = np.linspace(0.0, 1.0, 5)
+    basis = np.array([[math.comb(4, i) * s**i * (1 - s) ** (4 - i) for i in range(5)] for s in shares])
+    values = []
+    for s in shares:
+        w, slope, bend = ((1 - s) * a + s * b for a, b in zip(svi(near, k), svi(far, k), strict=True))
+        values.append((durrleman(k, w, slope, bend) - margin) * w**2)
+    return np.linalg.solve(basis, np.array(values)) / np.max(np.abs(values), axis=0)
+
+
 def arbitrage(total_variance, years, k):
     """Largest violations of a surface on a dense grid, from prices alone: (butterfly, calendar, bounds).
 
