@@ -14,6 +14,7 @@ from margincore.units import NS_PER_DAY, Floats, choice, integer, number, stamps
 
 STICKY = ("strike", "moneyness", "delta")
 TERM_DAYS = 30.0
+NODES_MAX = 2_000  # a grid's spline solves a dense system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ class ShockedSurface:
     def sampled(self, nodes: int = 41, width: float = 4.0) -> VolSurface:
         """A grid of this surface on its expiries, `nodes` strikes within `width` standard deviations of the forward."""
         base = self.surface
-        nodes, width = integer("nodes", nodes, least=3), number("width", width, above=0.0)
+        nodes, width = integer("nodes", nodes, least=3, most=NODES_MAX), number("width", width, above=0.0)
         knots, variances = np.empty((base.expiry_ns.size, nodes)), np.empty((base.expiry_ns.size, nodes))
         for i, expiry in enumerate(base.expiry_ns.tolist()):
             forward = float(self.forward(expiry))

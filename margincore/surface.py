@@ -26,7 +26,7 @@ from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.kernels.surface import Slices
 from margincore.surface_plot import plot_surface
 from margincore.svi import RawSvi, rows_of, ssvi_rows
-from margincore.units import NS_PER_DAY, Floats, Ints, floats, integer, number, several, stamps
+from margincore.units import NS_PER_DAY, Floats, Ints, filename, floats, instant, integer, number, several, stamps, told
 
 YEAR_NS: Final = 365 * NS_PER_DAY
 FORMAT: Final = "margincore.surface/1"
@@ -77,7 +77,7 @@ class VolSurface:
                  forward: Any = None, discount: Any = None, spot: float | None = None, version: int = 0,
                  fit: tuple[Any, ...] = ()) -> None:
         expiries = np.atleast_1d(stamps("expiry_ns", expiry_ns))
-        start = integer("time_ns", time_ns)
+        start = instant("time_ns", time_ns)
         count = rows.shape[0]
         if expiries.shape != (count,):
             raise ShapeError(f"expiry_ns must have one entry per slice ({count}), had shape {expiries.shape}")
@@ -97,7 +97,7 @@ class VolSurface:
             array = array.copy()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        known = float("nan") if spot is None or spot != spot else number("spot", spot, above=0.0)
+        known = number("spot", spot, above=0.0) if told(spot) else float("nan")
         for name, value in (("kind", kind), ("time_ns", start), ("spot", known), ("fit", tuple(fit)),
                             ("version", integer("version", version, least=0))):
             object.__setattr__(self, name, value)
@@ -117,7 +117,8 @@ class VolSurface:
         """One annual volatility (0.6 = 60 percent) for every strike and expiry after `time_ns`."""
         volatility = number("volatility", volatility, above=0.0)
         row = np.array([[volatility * volatility, 0.0, 0.0, 0.0, 1.0]])
-        return cls("flat", row, None, int(time_ns) + YEAR_NS, time_ns=time_ns, forward=forward, spot=spot)
+        start = instant("time_ns", time_ns)
+        return cls("flat", row, None, start + YEAR_NS, time_ns=start, forward=forward, spot=spot)
 
     @classmethod
     def svi(cls, slices: Any, expiry_ns: Any, *, time_ns: int, forward: Any, discount: Any = None,
@@ -162,7 +163,7 @@ class VolSurface:
         knots = np.empty(vols.shape)
         for i in range(expiries.size):
             _LOGS.moneyness(strikes, np.full(strikes.size, forwards[i]), knots[i])
-        years = (expiries - time_ns) / YEAR_NS
+        years = (expiries - instant("time_ns", time_ns)) / YEAR_NS
         return cls.from_nodes(knots, vols * vols * years[:, None], expiries, time_ns=time_ns, forward=forwards,
                               discount=discount, spot=spot)
 
@@ -247,7 +248,8 @@ class VolSurface:
         """Raw SVI parameters of slice `index`, or `MissingDataError` on a grid."""
         if self.knots is not None:
             raise MissingDataError("a grid has no SVI parameters")
-        return RawSvi(**dict(zip(("a", "b", "rho", "m", "sigma"), self.rows[index].tolist(), strict=True)))
+        at = integer("index", index, least=-self.expiry_ns.size, most=self.expiry_ns.size - 1)
+        return RawSvi(**dict(zip(("a", "b", "rho", "m", "sigma"), self.rows[at].tolist(), strict=True)))
 
     def aged(self, now_ns: int) -> VolSurface:
         """The surface at a later time with every listed volatility kept; expiries that have passed are dropped.
@@ -313,16 +315,17 @@ class VolSurface:
         """Write the surface as JSON; every number survives to the last bit."""
         import json  # a third of this module's import time
 
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
+        filename("path", path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> VolSurface:
         """Read what `save` wrote."""
         import json
 
+        file = filename("path", path)
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise RangeError(f"path must hold a saved surface, {str(path)!r} does not: {error}") from None
         return cls.from_dict(data)
 

@@ -8,18 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from margincore.units import optional
+from margincore.errors import RangeError
+from margincore.quotes import Quotes
+from margincore.units import filename, optional
 
 COLUMNS = 3
 
 
 def plot_surface(surface: Any, quotes: Any = None, path: str | Path | None = None) -> Any:
     """Figure of a `VolSurface`; see `VolSurface.plot`."""
+    if quotes is not None and not isinstance(quotes, Quotes):
+        raise RangeError(f"quotes must be the Quotes of chain_quotes, was {quotes!r:.60}")
+    file = None if path is None else filename("path", path)
     canvas = optional("plot", "matplotlib.backends.backend_agg", "plot")
     count = surface.expiry_ns.size
     lines = -(-count // COLUMNS)
     figures = optional("plot", "matplotlib.figure", "plot")
-    figure = figures.Figure(figsize=(4.2 * min(count, COLUMNS), 2.9 * lines), layout="constrained")
+    figure = figures.Figure(figsize=(4.2 * min(count, COLUMNS), 2.9 * lines), layout="constrained", dpi=110)
     canvas.FigureCanvasAgg(figure)
     axes = figure.subplots(lines, min(count, COLUMNS), squeeze=False).ravel()
     where = {} if quotes is None else {int(e): i for i, e in enumerate(quotes.expiry_ns)}
@@ -28,9 +33,17 @@ def plot_surface(surface: Any, quotes: Any = None, path: str | Path | None = Non
     for panel in axes[count:]:
         panel.set_visible(False)
     figure.suptitle(f"observed {_stamp(surface.time_ns)} UTC, volatility in percent by log-moneyness", fontsize=10)
-    if path is not None:
-        figure.savefig(path, dpi=110)
+    if file is not None:
+        write_figure(figure, file)
     return figure
+
+
+def write_figure(figure: Any, path: str | Path) -> None:
+    """Write a matplotlib figure to a file, as its ending says."""
+    file, known = filename("path", path), figure.canvas.get_supported_filetypes()
+    if file.suffix and file.suffix[1:].lower() not in known:
+        raise RangeError(f"path must end in one of {', '.join(sorted(known))}, was {str(file)!r}")
+    figure.savefig(file)
 
 
 def enumerate_expiries(surface: Any) -> list[tuple[int, int]]:

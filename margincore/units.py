@@ -7,7 +7,9 @@ import enum
 import importlib
 import math
 import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,8 +74,10 @@ def stamps(name: str, value: Any) -> Ints:
         value = value.isoformat()
     if isinstance(value, str):
         value = utc(value)
-    array: npt.NDArray[Any] = np.asarray(value)
+    array = _even(name, value)
     if array.dtype.kind == "M":
+        if array.size and (np.abs(array[~np.isnat(array)].astype("M8[s]").astype(np.int64)) > NS_MAX // 10**9).any():
+            raise RangeError(f"{name} must lie within 292 years of 1970, was {value!r:.60}")
         array = array.astype("M8[ns]").astype(np.int64)
     if array.dtype.kind in "OUT" and array.ndim and array.size:
         array = np.array([int(stamps(name, item)) for item in array.ravel().tolist()], np.int64).reshape(array.shape)
@@ -81,6 +85,8 @@ def stamps(name: str, value: Any) -> Ints:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise RangeError(f"{name} must be nanoseconds since 1970 UTC or a date, was {value!r}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > NS_MAX:
+        raise RangeError(f"{name} must be at most {NS_MAX} (the year 2262), was {int(array.max())}")
     return array.astype(np.int64)
 
 
@@ -122,6 +128,16 @@ def number(name: str, value: Any, *, above: float | None = None, least: float | 
     return result
 
 
+def told(value: Any) -> bool:
+    """Whether a number is known: neither None nor NaN."""
+    return value is not None and not (isinstance(value, (float, np.floating)) and math.isnan(value))
+
+
+def instant(name: str, value: Any) -> int:
+    """`value` as int nanoseconds since 1970 UTC that fit 64 bits, or an error that names the argument."""
+    return integer(name, value, least=-NS_MAX, most=NS_MAX)
+
+
 def integer(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """`value` as an int inside its range, or an error that names the argument, the rule and the value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -137,7 +153,7 @@ def integer(name: str, value: Any, *, least: int | None = None, most: int | None
 def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None = None, finite: bool = True,
            empty: bool = False) -> Floats:
     """`values` as a C-contiguous float64 array, checked; copies only when it must."""
-    array: npt.NDArray[Any] = np.asarray(values)
+    array = _even(name, values)
     if array.dtype.kind not in "fiu":
         raise ShapeError(f"{name} must hold numbers, had dtype {array.dtype}")
     result = np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
@@ -151,6 +167,15 @@ def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None =
         where = int(np.flatnonzero(~np.isfinite(result.ravel()))[0])
         raise NotFiniteError(f"{name} must be finite, was {float(result.ravel()[where])!r} at position {where}")
     return result
+
+
+def _even(name: str, values: Any) -> npt.NDArray[Any]:
+    """`values` as an array, or an error that names the argument where rows differ in length."""
+    try:
+        array: npt.NDArray[Any] = np.asarray(values)
+    except ValueError:
+        raise ShapeError(f"{name} must hold rows of one length, was {values!r:.60}") from None
+    return array
 
 
 def indices(name: str, values: Any, dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
@@ -184,6 +209,14 @@ def texts(name: str, values: Any) -> tuple[str, ...]:
         if not isinstance(value, str):
             raise RangeError(f"{name} must hold names, held {value!r}")
     return names
+
+
+def filename(name: str, value: Any) -> Path:
+    """`value` as the path of a file, or an error that names the argument."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise RangeError(f"{name} must be a file's name, was {value!r}")
+    return Path(text)
 
 
 def choice(name: str, value: str, options: Sequence[str]) -> str:

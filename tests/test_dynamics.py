@@ -143,6 +143,8 @@ def test_wrong_types():
     shocked = ShockedSurface(base(), SurfaceShock())
     with pytest.raises(RangeError, match="nodes must be at least 3"):
         shocked.sampled(nodes=-1)
+    with pytest.raises(RangeError, match="nodes must be at most 2000"):
+        shocked.sampled(nodes=10**30)
     with pytest.raises(RangeError, match="width must be above 0"):
         shocked.sampled(width=-1.0)
     with pytest.raises(ShapeError, match="strike and expiry_ns must broadcast"):

@@ -31,6 +31,9 @@ def nodes():
     return VolSurface.from_nodes([[-0.1, 0.0, 0.1]], [[0.04, 0.04, 0.04]], EXPIRIES[:1], time_ns=NOW, forward=1.0)
 
 
+NO_FILES = (None, 5, 1.5, True, b"x", [], {}, "", "a\0b")
+
+
 # rho stays off -1 and 1, where the reference's own x rho + s cancels.
 slices = st.builds(lambda least, b, rho, m, sigma: RawSvi(a=least - b * sigma * np.sqrt(1 - rho * rho), b=b, rho=rho,
                                                            m=m, sigma=sigma),
@@ -265,11 +268,19 @@ def test_storage_keeps_every_bit(surface, tmp_path):
         assert twin.vol(strikes, when).tobytes() == surface.vol(strikes, when).tobytes()
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[]", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[]", b"{}", b"5", b"[" * 100_000])
 def test_what_was_not_saved_is_not_loaded(tmp_path, content):
     (tmp_path / "s.json").write_bytes(content)
     with pytest.raises(RangeError):
         VolSurface.load(tmp_path / "s.json")
+
+
+def test_errors_of_files_stay_what_they_are(tmp_path):
+    for where, error in ((tmp_path, IsADirectoryError), (tmp_path / "no" / "s.json", FileNotFoundError)):
+        with pytest.raises(error):
+            sample().save(where)
+        with pytest.raises(error):
+            VolSurface.load(where)
 
 
 def test_immutable():
@@ -429,6 +440,24 @@ def test_essvi_has_its_own_skew_per_expiry():
     (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=0.0, p=0.5, c=0.5, v_least=0.05), RangeError),
     (lambda: JumpWingsSvi(years=1.0, v=0.04, psi=2.0, p=0.5, c=0.5, v_least=0.03).raw(), RangeError),
     (lambda: NaturalSvi(delta=0.0, mu=0.0, rho=0.0, omega=0.1, zeta=0.0), RangeError),
+    *((lambda where=where: VolSurface.load(where), RangeError) for where in NO_FILES),
+    *((lambda where=where: sample().save(where), RangeError) for where in NO_FILES),
+    *((lambda where=where: sample().plot(path=where), RangeError) for where in NO_FILES[1:]),
+    *((lambda quotes=quotes: sample().plot(quotes=quotes), RangeError) for quotes in (5, "x", [], {}, sample())),
+    *((lambda index=index: sample().raw(index), RangeError) for index in (4, -5, None, 1.0, "x", 2**63, [0])),
+    *((lambda ask=ask: ask(sample()), ShapeError) for ask in (
+        lambda s: s.vol([[1.0], [1.0, 2.0]], int(EXPIRIES[0])), lambda s: s.vol(100.0, [[1], [1, 2]]),
+        lambda s: s.total_variance([[1.0], []], int(EXPIRIES[0])), lambda s: s.forward([[1], [1, 2]]))),
+    (lambda: sample().vol(100.0, 2**63), RangeError),
+    (lambda: sample().vol(100.0, [2**63]), RangeError),
+    *((lambda date=date: sample().vol(100.0, date), RangeError) for date in (
+        "2300-01-01", np.datetime64("2300-01-01"), np.array(["1600-01-01"], "M8[D]"))),
+    *((lambda at=at: VolSurface.flat(0.5, time_ns=at), RangeError) for at in (None, "2026-03-01", 0.5, 2**63, -10**40)),
+    *((lambda at=at: VolSurface.svi(VOGT, EXPIRIES[:1], time_ns=at, forward=1.0), RangeError) for at in (
+        None, "2026-03-01", -10**40)),
+    *((lambda at=at: VolSurface.grid([1.0], EXPIRIES[:1], [[0.5]], time_ns=at, forward=1.0), RangeError) for at in (
+        None, "2026-03-01", 2**63, [1])),
+    (lambda: VolSurface.flat(0.5, spot=np.array([])), RangeError),
     (lambda: sample().vol("x", int(EXPIRIES[0])), ShapeError),
     (lambda: sample().vol(100.0, 1.5), RangeError),
 ])
