@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from margincore.errors import MissingDataError, RangeError
 from margincore.io import ccxt, deribit, tardis
 from margincore.io.rows import Row, rows_of, text, time_of
 from margincore.market import MarketState
-from margincore.units import NS_PER_SECOND, optional
+from margincore.units import NS_PER_SECOND, filename, optional
 
 # Rows of one snapshot are polled within minutes of each other; a longer pause begins the next.
 SNAPSHOT_GAP_NS = 600 * NS_PER_SECOND
@@ -24,9 +23,7 @@ TIMES = ("ts_ms", "timestamp", "creation_timestamp", "local_timestamp")
 
 def read_rows(path: str | Path) -> Any:
     """Content of a .parquet, .csv, .csv.gz, .json or .json.gz file: rows, or the mapping a JSON file holds."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise RangeError(f"path must be a file's name, was {path!r}")
-    file = Path(path)
+    file = filename("path", path)
     name = file.name.lower()
     if not file.exists():
         raise MissingDataError(f"path must name a file, was {str(file)!r}")
@@ -41,7 +38,7 @@ def read_rows(path: str | Path) -> Any:
             return pandas.read_parquet(file, engine="pyarrow").to_dict("records")
         with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
             return list(csv.DictReader(stream)) if name.endswith(".csv") else json.load(stream)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
         raise RangeError(f"path must be readable as its ending says, {str(file)!r} is not: {error}") from None
 
 

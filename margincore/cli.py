@@ -22,6 +22,7 @@ from margincore.margin import MarginModel
 from margincore.margin.clearing import fitted_models
 from margincore.quotes import Quotes
 from margincore.report import MarginReport
+from margincore.surface_plot import write_figure
 from margincore.surface_report import (
     implied_volatilities,
     load_quotes,
@@ -275,9 +276,9 @@ def _surface(arguments: argparse.Namespace) -> int:
     quotes = _quotes(arguments)
     surface = calibrate(quotes)
     data = surface_report(quotes, surface)
-    if arguments.plot:
+    if arguments.plot is not None:
         surface.plot(quotes, arguments.plot)
-    if arguments.save:
+    if arguments.save is not None:
         surface.save(arguments.save)
     _print(arguments, data, surface_text(data))
     return FINE
@@ -289,7 +290,7 @@ def _quotes(arguments: argparse.Namespace) -> Quotes:
 
 
 def _value_at_risk(arguments: argparse.Namespace) -> int:
-    if arguments.plot and not arguments.backtest:
+    if arguments.plot is not None and not arguments.backtest:
         raise RangeError("--plot must come with --backtest, which makes the bands it shows")
     series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices,
                          simple=arguments.simple, percent=arguments.percent)
@@ -300,8 +301,8 @@ def _value_at_risk(arguments: argparse.Namespace) -> int:
         _print(arguments, data, next_text(data))
         return FINE
     data, study = backtest_report(series, method=arguments.method, refit_every=arguments.refit_every, **common)
-    if arguments.plot:
-        study.plot(data["model"], data["method"]).savefig(arguments.plot)
+    if arguments.plot is not None:
+        write_figure(study.plot(data["model"], data["method"]), arguments.plot)
     _print(arguments, data, backtest_text(data))
     return FINE
 

@@ -12,7 +12,7 @@ from margincore.contracts import Option
 from margincore.errors import MissingDataError, RangeError, ShapeError
 from margincore.io.deribit import contract_of
 from margincore.io.rows import Row, real, rows_of, text, time_of
-from margincore.units import Floats, Ints, Right, floats, integer, number, stamps
+from margincore.units import Floats, Ints, Right, floats, integer, number, stamps, told
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -62,8 +62,7 @@ class Chain:
         if not isinstance(self.underlying, str) or not isinstance(self.inverse, (bool, np.bool_)):
             raise RangeError("underlying must be a name and inverse True or False, "
                              f"were {self.underlying!r} and {self.inverse!r}")
-        if self.spot == self.spot:
-            object.__setattr__(self, "spot", number("spot", self.spot, above=0.0))
+        object.__setattr__(self, "spot", number("spot", self.spot, above=0.0) if told(self.spot) else float("nan"))
         for name, read, blank in (("expiry_ns", stamps, 0), ("strike", _numbers, np.nan), ("is_call", _flags, False),
                                   ("bid", _numbers, np.nan), ("ask", _numbers, np.nan), ("mark", _numbers, np.nan),
                                   ("future", _numbers, np.nan), ("quote_ns", stamps, 0)):
@@ -97,7 +96,8 @@ class Chain:
         """
         found = [line for row in rows_of(rows) if (line := _line_of(row, currency)) is not None]
         if not found:
-            raise MissingDataError("rows must hold options of the currency asked for, have none")
+            raise MissingDataError("rows must hold options by instrument_name, or by strike, expiry (a time) and "
+                                   f"option_type{'' if currency is None else f', of currency {currency!r}'}, have none")
         names = sorted({line[0] for line in found})
         if len(names) > 1:
             raise RangeError(f"rows must be of one underlying: choose a currency among {', '.join(names)}")

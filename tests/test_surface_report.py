@@ -13,7 +13,7 @@ from shared_data import shared
 
 from margincore.calibration import calibrate
 from margincore.cli import main
-from margincore.errors import MissingDataError
+from margincore.errors import MissingDataError, RangeError
 from margincore.surface import VolSurface
 from margincore.surface_report import implied_volatilities, load_quotes, surface_report, surface_text, volatilities_text
 from margincore.units import NS_PER_DAY, utc
@@ -117,12 +117,94 @@ def test_verbs(tmp_path, capsys):
     assert "none.json" in capsys.readouterr().err
 
 
+def table(**changes):
+    """The generated chain as CSV, with some columns replaced."""
+    return "\n".join([",".join(rows()[0]), *(",".join(map(str, (row | changes).values())) for row in rows())]).encode()
+
+
+HEAD = b"instrument_name,bid_price,ask_price,creation_timestamp\n"
+BROKEN = {
+    "no rows": ("c.csv", HEAD, "has none"),
+    "nothing": ("c.csv", b"", "has none"),
+    "no json": ("c.json", b"", "readable"),
+    "no parquet": ("c.parquet", b"", "readable"),
+    "binary": ("c.csv", bytes(range(256)), "readable"),
+    "binary json": ("c.json", bytes(range(256)), "readable"),
+    "not gzipped": ("c.csv.gz", HEAD, "readable"),
+    "cut short": ("c.csv.gz", gzip.compress(HEAD * 99)[:-9], "readable"),
+    "utf-16": ("c.csv", "a,b".encode("utf-16"), "readable"),
+    "a huge field": ("c.csv", HEAD + b'"' + b"x" * 200_000, "readable"),
+    "nested": ("c.json", b"[" * 100_000, "readable"),
+    "another ending": ("c.txt", HEAD, "path must end in"), "a number": ("c.json", b"5", "rows must be mappings"),
+    "numbers": ("c.json", b"[1, 2]", "rows must be mappings"),
+    "an error": ("c.json", b'{"error": 1}', "rows must hold options"),
+    "other columns": ("c.csv", b"a,b\n1,2\n", "rows must hold options"),
+    "nul": ("c.csv", HEAD + b"\0,1\n", "must hold options"),
+    "no options": ("c.csv", table(instrument_name="BTC-PERPETUAL"), "rows must hold options"),
+    "no such day": ("c.csv", table(instrument_name="BTC-31FEB26-70000-C"), "rows must hold options"),
+    "no time": ("c.csv", table(creation_timestamp=""), "carry no time"),
+    "a time past 2262": ("c.csv", table(creation_timestamp="1e300"), "carry no time"),
+    "an integer time past 2262": ("c.csv", table(creation_timestamp="9" * 20), "carry no time"),
+    "words for prices": ("c.csv", table(bid_price="a", ask_price="b"), "NO_QUOTE 84"),
+    "no quotes": ("c.csv", table(bid_price=0, ask_price=0), "NO_QUOTE 84"),
+    "negative": ("c.csv", table(bid_price=-2, ask_price=-1), "BAD_PRICE 84"),
+    "crossed": ("c.csv", table(bid_price=0.5, ask_price=0.1), "CROSSED 84"),
+    "expired": ("c.csv", table(instrument_name="BTC-27MAR20-70000-C"), "EXPIRED 84"),
+    "integers beyond floats": ("c.json", json.dumps([r | {"bid_price": 10**400, "ask_price": 10**400} for r in rows()]
+                                                    ).encode(), "NO_QUOTE 84")}
+
+
+@pytest.mark.parametrize("verb", ["iv", "surface"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_chain_is_exit_code_1_and_one_clear_line(capsys, tmp_path, verb, name):
+    file, content, words = BROKEN[name]
+    if file.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / file).write_bytes(content)
+    assert main([verb, str(tmp_path / file)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("margincore: error: ") and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--currency", "XRP"), "snapshot of the options asked for"), (("--time", "noon"), "ISO date"),
+    (("--time", "1999-01-01"), "snapshot of the options asked for"), (("--save", "{d}"), "directory"),
+    (("--save", "{d}/no/s.json"), "No such file"), (("--save", ""), "path must be a file's name"),
+    (("--plot", "{d}/p.nope"), "path must end in one of"), (("--plot", ""), "path must be a file's name"),
+    (("--plot", "a\0b.png"), "path must be a file's name"), (("--plot", "{d}/no/p.png"), "No such file")])
+def test_bad_options_are_exit_code_1_and_one_clear_line(capsys, tmp_path, options, words):
+    if "--plot" in options:
+        pytest.importorskip("matplotlib")
+    (tmp_path / "c.json").write_text(json.dumps(rows()))
+    assert main(["surface", str(tmp_path / "c.json"), *(o.replace("{d}", str(tmp_path)) for o in options)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("margincore: error: ") and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["iv", "surface"])
+def test_a_directory_is_no_chain(capsys, tmp_path, verb):
+    (tmp_path / "d.csv").mkdir()
+    for where, words in ((tmp_path, "path must end in"), (tmp_path / "d.csv", "directory"), ("", "file's name")):
+        assert main([verb, str(where)]) == 1
+        assert words in capsys.readouterr().err
+
+
 def test_plot_without_quotes(tmp_path):
     pytest.importorskip("matplotlib")
     surface = VolSurface.ssvi([0.01, 0.04], [NOW + NS_PER_DAY, NOW + 9 * NS_PER_DAY], rho=-0.3, eta=0.8, time_ns=NOW,
                               forward=100.0)
     figure = surface.plot(path=tmp_path / "p.png")
     assert (tmp_path / "p.png").exists() and len(figure.axes) == 2
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_it_is_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    surface = VolSurface.ssvi([0.01], [NOW + NS_PER_DAY], rho=-0.3, eta=0.8, time_ns=NOW, forward=100.0)
+    with pytest.raises(RangeError, match="path must end in one of .*png.*, was '.*nope'"):
+        surface.plot(path=tmp_path / "p.nope")
+    with pytest.raises(FileNotFoundError):
+        surface.plot(path=tmp_path / "no" / "p.png")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["deribit_tickers_full_btc_20200521", "deribit_tickers_full_btc_202601"])

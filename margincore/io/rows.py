@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from margincore.errors import MarginError, RangeError
 from margincore.ladder import Ladder
-from margincore.units import choice, mapping
+from margincore.units import NS_MAX, choice, mapping
 
 Row: TypeAlias = Mapping[str, Any]
 ENVELOPES = ("payload", "result", "params", "data", "list")
@@ -59,7 +59,7 @@ def real(row: Row, *names: str) -> float:
             continue
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if math.isfinite(number):
             return number
@@ -93,20 +93,23 @@ def text(row: Row, *names: str) -> str:
 
 
 def nanoseconds(value: float) -> int:
-    """A time in s, ms, us or ns since 1970 as nanoseconds, told apart by magnitude (1973 to 5138); zero if unknown."""
+    """A time in s, ms, us or ns since 1970 as nanoseconds, told apart by magnitude (1973 to 2262); zero if unknown."""
     if not (math.isfinite(value) and value > 0.0):
         return 0
     for limit, scale in ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3)):
         if value < limit:
-            return round(value * scale) if value != int(value) else int(value) * scale
-    return int(value)
+            stamp = round(value * scale) if value != int(value) else int(value) * scale
+            break
+    else:
+        stamp = int(value)
+    return stamp if stamp <= NS_MAX else 0
 
 
 def time_of(row: Row, *names: str) -> int:
     """Time of a row in nanoseconds, zero if unknown; integers stay exact."""
     for name in names:
         value = row.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 10**17:
+        if isinstance(value, int) and not isinstance(value, bool) and 10**17 <= value <= NS_MAX:
             return value
         stamp = nanoseconds(real(row, name))
         if stamp:
