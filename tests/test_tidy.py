@@ -242,10 +242,11 @@ print(" ".join(sorted(added - sys.stdlib_module_names - {"margincore", "numpy"})
 
 TIMES = """
 import time
+begun = time.process_time()
 import numpy
-start = time.perf_counter()
+start = time.process_time()
 import margincore
-print(time.perf_counter() - start)
+print(time.process_time() - start, start - begun)
 """
 
 
@@ -263,11 +264,13 @@ def test_import_brings_no_third_party_module_but_numpy():
 
 @pytest.mark.skipif("MARGINCORE_EXAMPLES_MAX" in os.environ, reason="a build with checks is not made to be fast")
 def test_import_stays_within_its_budget():
-    """At most 15 ms on top of NumPy; the least of several runs, because other work on the machine only adds."""
+    """At most 15 ms of the processor on top of NumPy, or a tenth of NumPy's own where everything is slow; the least
+    of several runs, since other work only adds."""
     run(TIMES)  # writes the bytecode caches
-    least = float("inf")
+    over = float("inf")
     for _ in range(15):
-        least = min(least, float(run(TIMES)))
-        if least <= 0.010:
+        ours, numpys = map(float, run(TIMES).split())
+        over = min(over, ours - max(0.015, 0.1 * numpys))
+        if over <= -0.003:
             break
-    assert least <= 0.015, f"import margincore took {1000 * least:.1f} ms on top of NumPy"
+    assert over <= 0.0, f"import margincore took {1000 * over:.1f} ms too long on top of NumPy"
