@@ -77,6 +77,7 @@ def draw(size, seed=5):
     return forward, strike, years, sigma, rng.uniform(-0.1, 0.2, size), rng.random(size) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inverse", [False, True])
 def test_greeks_against_400_digits(inverse):
     options = draw(60)

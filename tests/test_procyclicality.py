@@ -263,6 +263,7 @@ def test_crash_windows_on_made_up_data_say_so(capsys, tmp_path):
     assert "MADE UP" in text and text.count("day before") == len(module.CRASHES)
 
 
+@pytest.mark.slow
 def test_crash_windows_on_real_data(capsys):
     folder = shared("data")
     shared("data", "prices", "btc_daily_2015_2026_with_funding.csv.gz")

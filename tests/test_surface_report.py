@@ -223,6 +223,7 @@ def study():
     return module
 
 
+@pytest.mark.slow
 def test_example_runs_without_data(study, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     study.main([str(tmp_path / "none.parquet"), "--currency", "BTC", "ETH", "--plot", str(tmp_path / "p.png")])

@@ -56,6 +56,7 @@ def test_real_coins():
     assert ((ratio > 0.6) & (ratio < 2.5)).all()
 
 
+@pytest.mark.slow
 def test_the_default_is_what_the_evidence_favours():
     """Of the models the example takes, by filtered history on its panel."""
     module = example()
@@ -76,6 +77,7 @@ def test_the_default_is_what_the_evidence_favours():
                for model in fitted_models({"BTC": prices[:, 0]}).values())
 
 
+@pytest.mark.slow
 def test_option_books_without_data(tmp_path):
     script = ROOT / "examples" / "walk_forward_options.py"
     done = subprocess.run([sys.executable, str(script), str(tmp_path), "--days", "12"], capture_output=True, text=True,
