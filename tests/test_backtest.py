@@ -282,6 +282,13 @@ def test_align_joins_on_dates():
                 ([1, 2], [1.0, 2.0], [3, 4], [1.0, 2.0]), ([1], [1.0, 2.0], [3, 4], [1.0, 2.0])):
         with pytest.raises(ShapeError, match="date"):
             v.align(*bad)
+    days = np.array(["2024-03-01", "2024-03-02"], "M8[D]")
+    assert v.align(days.tolist(), [1.0, 2.0], days[1:].tolist(), [0.5])[0].tolist() == [2.0]  # Python's own dates
+    for bad, kind in ((([1, None], days), RangeError), ((days, ["2024-03-01", "2024-03-02"]), RangeError),
+                      ((np.array(["2024-03-01", "NaT"], "M8[D]"), days), NotFiniteError),
+                      (([1.0, 2.0], [1.0, np.inf]), NotFiniteError)):
+        with pytest.raises(kind, match="dates must be"):
+            v.align(bad[0], [1.0, 2.0], bad[1], [1.0, 2.0])
 
 
 def test_bad_input_is_named():

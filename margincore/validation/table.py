@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from margincore.errors import NotFiniteError, ShapeError
+from margincore.errors import NotFiniteError, RangeError, ShapeError
 from margincore.measure import NOT_FINITE, checked_level
 from margincore.units import Floats, choice, floats, integer
 from margincore.validation.base import aligned, tail_probability
@@ -187,18 +188,35 @@ def align(dates: npt.ArrayLike, pnl: npt.ArrayLike, forecast_dates: npt.ArrayLik
     ------
     ShapeError
         If dates do not rise, do not fit their series, or the series share none.
+    NotFiniteError
+        If a date is NaN or NaT.
+    RangeError
+        If dates cannot be compared with one another, as text with datetime64.
     """
     realised, stated = floats("pnl", pnl), floats("forecast", forecast)
     first, second = np.asarray(dates), np.asarray(forecast_dates)
+    try:
+        left, right = _common(first, second, realised, stated)
+    except TypeError:
+        raise RangeError("dates and forecast_dates must be dates of one kind, were "
+                         f"{dates!r:.40} and {forecast_dates!r:.40}") from None
+    return aligned(realised[left], stated[right])
+
+
+def _common(first: npt.NDArray[Any], second: npt.NDArray[Any], realised: Floats,
+            stated: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Places of the dates that both have."""
     for name, moments, values in (("dates", first, realised), ("forecast_dates", second, stated)):
         if moments.shape != values.shape:
             raise ShapeError(f"{name} must have one date per value ({len(values)}), had shape {moments.shape}")
-        if moments.dtype.kind == "f" and not np.isfinite(moments).all():
-            raise NotFiniteError(f"{name} must be finite")
+        unknown = np.asarray((moments != moments) | (np.isinf(moments) if moments.dtype.kind == "f" else False))
+        if unknown.any():  # NaN and NaT, which compare with nothing
+            where = int(unknown.argmax())
+            raise NotFiniteError(f"{name} must be finite, was {moments[where]} at position {where}")
         if (moments[1:] <= moments[:-1]).any():
             where = int((moments[1:] <= moments[:-1]).argmax()) + 1
             raise ShapeError(f"{name} must rise strictly, did not at position {where} ({moments[where]})")
     common, left, right = np.intersect1d(first, second, assume_unique=True, return_indices=True)
     if not len(common):
         raise ShapeError("dates and forecast_dates must share at least one date, shared none")
-    return aligned(realised[left], stated[right])
+    return left, right
