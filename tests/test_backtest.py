@@ -109,6 +109,15 @@ def test_increase_away_from_the_table(count, increase):
     assert v.traffic_light(hits(1043, count), 0.99).increase == pytest.approx(increase, rel=2e-5)
 
 
+@pytest.mark.parametrize("n, level", [(3, 0.99), (20, 0.999), (500, 0.9999)])
+def test_a_sample_without_exceptions_is_green(n, level):
+    found = v.traffic_light(hits(n, 0), level)  # none is more than 95 % of the distribution here
+    assert found.probability > 0.95 and (found.zone, found.increase) == ("green", 0.0)
+    assert v.backtest(np.ones((1, max(n, 12))), np.ones((1, max(n, 12))), level).zone.tolist() == ["green"]
+    once = v.traffic_light(hits(n, 1), level)
+    assert once.zone == "yellow" and 0.0 < once.increase <= 1.0
+
+
 def test_independence_from_its_definition():
     flags = np.array([0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0], bool)
     n = np.zeros((2, 2))
@@ -235,6 +244,9 @@ def test_shortfall_tests_without_exceptions_say_so():
     assert math.isnan(v.acerbi_szekely(pnl, quantile, shortfall, 0.99, test="z1", generator=rng).p_value)
     assert v.acerbi_szekely(pnl, quantile, shortfall, 0.99, test="z2", generator=rng, simulations=200).statistic == 1.0
     assert math.isnan(v.mcneil_frey(pnl, quantile, shortfall, generator=rng).p_value)
+    pnl[0] = -9.0
+    silent = v.acerbi_szekely(pnl, quantile, shortfall, 0.99, test="z1", generator=rng, draws=np.ones((300, 100)))
+    assert silent.statistic < -2.0 and not silent.conclusive  # no sample has an exception to compare with
 
 
 def test_disclosure_table():

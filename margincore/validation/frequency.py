@@ -200,8 +200,17 @@ def engle_manganelli(pnl: npt.ArrayLike, forecast: npt.ArrayLike, level: float, 
                    int(hits.sum()))
 
 
+def zones(failures: npt.ArrayLike, probability: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """Zone by the number of exceptions and the probability of as many or fewer, element by element.
+
+    No exception is green however short the sample: of few observations even none reaches 95 % of the distribution.
+    """
+    reached = np.where(np.asarray(failures) > 0, probability, 0.0)
+    return np.where(reached < YELLOW_FROM, "green", np.where(reached < RED_FROM, "yellow", "red"))
+
+
 def traffic_light(exceptions: npt.ArrayLike, level: float) -> TrafficLight:
-    """Basel traffic light: yellow from 95 % of the binomial distribution on, red from 99.99 %.
+    """Basel traffic light: yellow from 95 % of the binomial distribution on, red from 99.99 %; no exception is green.
 
     With 250 observations at 99 %, 0 to 4 exceptions are green, 5 to 9 yellow, 10 and more red, and the increase is that
     of the Committee's table; elsewhere, in the yellow zone, it is what a normal distribution needs to bring the
@@ -216,7 +225,7 @@ def traffic_light(exceptions: npt.ArrayLike, level: float) -> TrafficLight:
     hits, level = checked_hits(exceptions), checked_level(level)
     n, failures = len(hits), int(hits.sum())
     probability = float(binom.cdf(failures, n, tail_probability(level)))
-    zone = "green" if probability < YELLOW_FROM else "yellow" if probability < RED_FROM else "red"
+    zone = str(zones(failures, probability))
     if zone == "red":
         increase = 1.0
     elif zone == "green":

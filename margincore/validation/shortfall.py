@@ -110,7 +110,7 @@ def acerbi_szekely(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_sh
     -------
     Verdict
         p-value = (1 + simulated statistics that are not above the observed) / (1 + simulations).  Z1 without an
-        exception is NaN.
+        exception is NaN, and its p-value without one in any sample.
 
     References
     ----------
@@ -138,7 +138,7 @@ def acerbi_szekely(pnl: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_sh
     else:
         found = _null(statistic, len(realised), level, generator, simulations, distribution, degrees)
     found = found[~np.isnan(found)]  # Z1 is conditional on at least one exception
-    p_value = (1.0 + float((found <= observed).sum())) / (1.0 + len(found))
+    p_value = (1.0 + float((found <= observed).sum())) / (1.0 + len(found)) if len(found) else np.nan
     return Verdict(name, observed, p_value, len(realised), hits)
 
 

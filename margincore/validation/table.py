@@ -15,12 +15,11 @@ from margincore.units import Floats, choice, floats, integer
 from margincore.validation.base import aligned, tail_probability
 from margincore.validation.frequency import (
     FORMS,
-    RED_FROM,
-    YELLOW_FROM,
     conditional_statistic,
     dq_statistic,
     independence_statistic,
     pof_statistic,
+    zones,
 )
 
 ZONES = ("green", "yellow", "red")
@@ -166,7 +165,6 @@ def backtest(pnl: npt.ArrayLike, forecast: npt.ArrayLike, level: float, *, names
         statistic, degrees = dq_statistic(hits[i], stated[i], tail, lags)
         dq[i] = chi2.sf(statistic, degrees)
     probability = binom.cdf(failures, n, tail)
-    zone = np.where(probability < YELLOW_FROM, "green", np.where(probability < RED_FROM, "yellow", "red"))
     return Backtest(
         level=level, code=np.where(sound, 0, NOT_FINITE).astype(np.int32),
         observations=np.full(portfolios, n, np.int64),
@@ -177,7 +175,7 @@ def backtest(pnl: npt.ArrayLike, forecast: npt.ArrayLike, level: float, *, names
         pof=np.where(sound, chi2.sf(pof_statistic(counted, np.full(portfolios, float(n)), tail), 1), np.nan),
         independence=np.where(informative, chi2.sf(independence_statistic(hits), 1), np.nan),
         conditional=np.where(sound, chi2.sf(conditional_statistic(hits, tail, form), 2), np.nan),
-        dynamic_quantile=dq, zone=np.where(sound, zone, "unknown"), names=labels)
+        dynamic_quantile=dq, zone=np.where(sound, zones(failures, probability), "unknown"), names=labels)
 
 
 def align(dates: npt.ArrayLike, pnl: npt.ArrayLike, forecast_dates: npt.ArrayLike,
