@@ -22,7 +22,7 @@ from margincore.measure import (
     Worst,
     checked_level,
 )
-from margincore.units import Floats, choice, floats
+from margincore.units import Floats, choice, floats, indices
 
 # Portfolios of one dense product: their P&L stays in the second cache until it is reduced.
 DENSE_BLOCK = 50
@@ -220,9 +220,16 @@ def portfolio_losses(quantity: Any, risk: npt.ArrayLike, measure: Measure, *, we
 def portfolio_slots(quantity: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats, tuple[int, int]]:
     """Row starts, columns, values and shape of a CSR matrix or of the nonzero entries of a dense one."""
     if hasattr(quantity, "indptr"):
+        kind = getattr(quantity, "format", "csr")
+        if kind != "csr":  # columns compressed look the same, and would be read as the transposed portfolios
+            raise RangeError(f"quantity must be dense or a CSR matrix, was of format {kind!r}; tocsr() makes one")
         shape = (int(quantity.shape[0]), int(quantity.shape[1]))
-        return (np.ascontiguousarray(quantity.indptr, np.int64), np.ascontiguousarray(quantity.indices, np.int32),
-                floats("quantity", quantity.data, finite=False, empty=True), shape)
+        begin = indices("quantity.indptr", quantity.indptr, np.int64)
+        if len(begin) != shape[0] + 1:
+            raise ShapeError(f"quantity.indptr must have one value per portfolio ({shape[0]}) and one more, had "
+                             f"{len(begin)}")
+        return (begin, indices("quantity.indices", quantity.indices, np.int32),
+                floats("quantity.data", quantity.data, finite=False, empty=True), shape)
     dense = floats("quantity", quantity, ndim=2, finite=False, empty=True)
     start = np.empty(len(dense) + 1, np.int64)
     instrument, amount = np.empty(dense.size + 1, np.int32), np.empty(dense.size + 1)

@@ -238,6 +238,29 @@ def test_portfolio_errors():
         mc.portfolio_losses(np.ones((2, 3)), risk, mc.Worst(), method="fast")
 
 
+class Compressed:
+    """What a sparse matrix shows of itself."""
+
+    def __init__(self, indptr, indices, data, shape, format="csr"):
+        self.indptr, self.indices, self.data = np.array(indptr), np.array(indices), np.array(data)
+        self.shape, self.format = shape, format
+
+
+@pytest.mark.parametrize("quantity, kind, message", [
+    (Compressed([0, 1, 2, 2], [1, 2], [1.0, 2.0], (3, 3), "csc"), RangeError, "CSR matrix, was of format 'csc'"),
+    (Compressed([0, 1], [2**32], [1.0], (1, 3)), RangeError, "quantity.indices must fit int32, was 4294967296"),
+    (Compressed([0, 1], [1.7], [1.0], (1, 3)), ShapeError, "quantity.indices must hold integers"),
+    (Compressed([0, 1], [1], [1.0], (3, 3)), ShapeError, r"quantity.indptr must have one value per portfolio \(3\)"),
+    (Compressed([0, 2], [1], [1.0], (1, 3)), ShapeError, "start must run from 0 to 1, ran from 0 to 2"),
+    (Compressed([0, 1], [3], [1.0], (1, 3)), RangeError, r"must be in \[0, 3\), was 3"),
+])
+def test_sparse_matrices_that_are_no_portfolios(quantity, kind, message):
+    risk = np.arange(30.0).reshape(3, 10)
+    for call in (lambda: mc.portfolio_pnl(quantity, risk), lambda: mc.portfolio_losses(quantity, risk, mc.Worst())):
+        with pytest.raises(kind, match=message):
+            call()
+
+
 def test_lognormal_closed_forms():
     """VaR and ES of the simulated quantiles of log-normal variables against the published closed-form values."""
     from shared_data import shared
