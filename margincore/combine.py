@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
-from margincore.measure import Measure
+from margincore.measure import Measure, checked_measure
 from margincore.scenarios import EVERY_OTHER, Scenarios, from_moves
 from margincore.shocks import SAME, VolatilityMoves, VolatilityShock
 from margincore.units import Floats, choice, floats, integer, number
@@ -142,8 +142,7 @@ def stressed_window(pnl: npt.ArrayLike, length: int, measure: Measure) -> Stress
     >>> stressed_window([1.0, -1.0, 2.0, -5.0, 1.0], 2, Worst())
     StressedWindow(first=2, last=4, loss=5.0)
     """
-    if not isinstance(measure, Measure):
-        raise RangeError(f"measure must be a measure such as ExpectedShortfall(0.975), was {measure!r}")
+    checked_measure(measure)
     series, length = floats("pnl", pnl), integer("length", length, least=2)
     if length > series.size:
         raise ShapeError(f"length must be at most the number of scenarios ({series.size}), was {length}")

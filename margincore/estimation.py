@@ -14,6 +14,7 @@ from margincore.measure import (
     Measure,
     ValueAtRisk,
     Worst,
+    checked_measure,
     checked_weights,
     only,
     single,
@@ -76,6 +77,7 @@ def estimate(pnl: npt.ArrayLike, measure: Measure, *, confidence: float = 0.95, 
     .. [1] Maritz and Jarrett, "A note on estimating the variance of the sample median", JASA 73, 1978.
     .. [2] Manistre and Hancock, "Variance of the CTE estimator", North American Actuarial Journal 9, 2005.
     """
+    checked_measure(measure)
     if isinstance(measure, Worst):
         raise RangeError("measure must estimate something; the worst of given scenarios has no sampling error")
     confidence = number("confidence", confidence, above=0.0, below=1.0)

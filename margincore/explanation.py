@@ -18,6 +18,7 @@ from margincore.measure import (
     ValueAtRisk,
     Weighted,
     Worst,
+    checked_measure,
     checked_weights,
 )
 from margincore.units import Floats, floats
@@ -167,6 +168,7 @@ def explain(position_pnl: npt.ArrayLike, measure: Measure, *, quantity: npt.Arra
     ----------
     .. [1] Tasche, "Capital allocation to business units and sub-portfolios: the Euler principle", 2008.
     """
+    checked_measure(measure)
     table = floats("position_pnl", position_pnl, ndim=2, finite=False)
     positions, scenarios = table.shape
     if not np.isfinite(table).all():

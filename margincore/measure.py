@@ -76,6 +76,13 @@ def checked_level(level: Any, name: str = "level") -> float:
     return value
 
 
+def checked_measure(measure: Any, name: str = "measure") -> Measure:
+    """`measure`, which offers what a `Measure` does, or an error."""
+    if isinstance(measure, type) or not isinstance(measure, Measure):
+        raise RangeError(f"{name} must be a measure such as ExpectedShortfall(0.975), was {measure!r}")
+    return measure
+
+
 def checked_weights(weights: npt.ArrayLike, scenarios: int) -> Floats:
     """`weights` as probabilities, one per scenario, that sum to 1 within 1e-12."""
     result = floats("weights", weights)
@@ -264,11 +271,15 @@ class Weighted:
     parts: tuple[tuple[Measure, float], ...]
 
     def __post_init__(self) -> None:
-        parts = tuple((part, number("share", share, least=0.0)) for part, share in self.parts)
+        try:
+            pairs = [(part, share) for part, share in self.parts]
+        except (TypeError, ValueError):
+            raise ShapeError(f"parts must be pairs of a measure and its share, were {self.parts!r}") from None
+        parts = tuple((part, number("share", share, least=0.0)) for part, share in pairs)
         if not parts:
             raise ShapeError("parts must not be empty")
         for part, _ in parts:
-            if not isinstance(part, Measure):
+            if isinstance(part, type) or not isinstance(part, Measure):
                 raise RangeError(f"parts must hold measures, held {part!r}")
         checked_weights([share for _, share in parts], len(parts))
         object.__setattr__(self, "parts", parts)

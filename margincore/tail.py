@@ -21,6 +21,7 @@ from margincore.measure import (
     ValueAtRisk,
     Worst,
     checked_level,
+    checked_measure,
 )
 from margincore.units import Floats, choice, floats, indices
 
@@ -192,6 +193,7 @@ def portfolio_losses(quantity: Any, risk: npt.ArrayLike, measure: Measure, *, we
     Losses
         One loss and one code per portfolio; a quantity or risk that is not finite gives the code, not an error.
     """
+    checked_measure(measure)
     choice("method", method, ("auto", "dense", "sparse"))
     table = floats("risk", risk, ndim=2, finite=False)
     if hasattr(quantity, "indptr"):

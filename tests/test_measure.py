@@ -195,6 +195,12 @@ def test_other_bad_parameters():
                        (lambda: mc.Spectral(1.0, "power"), "aversion"), (lambda: mc.Spectral(2.0, "flat"), "spectrum"),
                        (lambda: mc.Weighted(()), "parts"), (lambda: mc.Weighted(((mc.Worst(), 0.5),)), "sum to 1"),
                        (lambda: mc.Weighted((("VaR", 1.0),)), "measures"),
+                       (lambda: mc.Weighted((mc.Worst(),)), "parts must be pairs of a measure and its share"),
+                       (lambda: mc.Weighted(((mc.Worst, 1.0),)), "parts must hold measures"),
+                       (lambda: mc.portfolio_losses([[1.0]], [[1.0, 2.0]], "VaR"), "measure must be a measure such as"),
+                       (lambda: mc.portfolio_losses([[1.0]], [[1.0, 2.0]], mc.Worst), "measure must be a measure"),
+                       (lambda: mc.estimate([1.0, 2.0], 0.99), "measure must be a measure such as .*, was 0.99"),
+                       (lambda: mc.explain([[1.0, 2.0]], None), "measure must be a measure such as .*, was None"),
                        (lambda: mc.value_at_risk([1, 2], 0.9, convention="interpolated", weights=[0.5, 0.5]), "upper")):
         with pytest.raises(MarginError, match=rule):
             call()
