@@ -27,6 +27,10 @@ class Quantiles(Protocol):
 Marginal: TypeAlias = npt.ArrayLike | Quantiles | Callable[[Floats], Any]
 
 
+# Of a copula: below, variates Gamma(degrees / 2) are often no float, less than 1e-308.
+DEGREES_LEAST = 0.1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NormalLaw:
     """Multivariate normal log returns over the horizon.
@@ -144,7 +148,7 @@ class CopulaLaw:
         A sample of log returns (its quantiles, linear between the ranks, never beyond its ends), a distribution with
         ``ppf``, or a function of probabilities in (0, 1).
     degrees : float, optional
-        Above 0: Student-t copula, whose extremes come together; normal copula when omitted.
+        At least 0.1: Student-t copula, whose extremes come together; normal copula when omitted.
 
     References
     ----------
@@ -171,7 +175,7 @@ class CopulaLaw:
             raise ShapeError(f"marginals must have one entry per underlying ({len(matrix)}), had {len(self.marginals)}")
         put(self, "marginals", tuple(_marginal(at, value) for at, value in enumerate(self.marginals)))
         if self.degrees is not None:
-            put(self, "degrees", number("degrees", self.degrees, above=0.0))
+            put(self, "degrees", number("degrees", self.degrees, least=DEGREES_LEAST))
 
     def root(self) -> Root:
         """What the kernel draws: the dependence, as a scale matrix."""

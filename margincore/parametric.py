@@ -12,6 +12,8 @@ from margincore.errors import NotConvergedError, RangeError, ShapeError
 from margincore.measure import TailRisk, checked_level
 from margincore.units import Floats, choice, floats, number
 
+EXPONENT_MOST = 600.0  # e^600 is 1e260, and floats end at 1e308
+
 
 class RiskFactors(NamedTuple):
     """Margin of one unit of notional held long and short, fractions of the mark price."""
@@ -103,7 +105,11 @@ def lognormal(mu: float, sigma: float, tail: float, *, short: bool = False) -> T
 
     mu, sigma = number("mu", mu), number("sigma", sigma, least=0.0)
     tail = number("tail", tail, above=0.0, most=0.5)
-    z, mean = float(ndtri(tail)), math.exp(mu + 0.5 * sigma * sigma)
+    z = float(ndtri(tail))
+    if max(mu + 0.5 * sigma * sigma, mu - sigma * z, mu) > EXPONENT_MOST:
+        raise RangeError(f"mu and sigma must give a mean and quantiles below exp({EXPONENT_MOST:g}), were {mu!r} and "
+                         f"{sigma!r}")
+    mean = math.exp(mu + 0.5 * sigma * sigma)
     if short:
         return TailRisk(math.exp(mu - sigma * z), mean * float(ndtr(z + sigma)) / tail)
     return TailRisk(-math.exp(mu + sigma * z), -mean * float(ndtr(z - sigma)) / tail)

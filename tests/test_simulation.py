@@ -121,6 +121,12 @@ def test_antithetic_pairs_cancel(name):
     assert len(simulate(law, 7, antithetic=True)) == 7
 
 
+def test_copula_of_the_fewest_degrees():
+    returns = simulate(CopulaLaw([[1.0, -0.5], [-0.5, 1.0]], [stats.norm(), stats.uniform()], 0.1), ROWS)
+    assert stats.kstest(returns[:, 0], "norm").pvalue > 1e-3 and stats.kstest(returns[:, 1], "uniform").pvalue > 1e-3
+    assert stats.kendalltau(*returns[:20_000].T).statistic == pytest.approx(-1 / 3, abs=0.02)
+
+
 @pytest.mark.parametrize("degrees", [None, 0.7, 4.0])
 def test_antithetic_copula_mirrors_the_probabilities(degrees):
     law = CopulaLaw([[1.0, 0.6], [0.6, 1.0]], [stats.uniform(), np.linspace(0.0, 1.0, 11)], degrees)
@@ -198,7 +204,8 @@ NOT_DEFINITE = [[1.0, 2.0], [2.0, 1.0]]
     (lambda: CopulaLaw([[1.0]], [SAMPLE] * 2), ShapeError, "marginals must have one entry per underlying"),
     (lambda: CopulaLaw([[1.0]], [[np.nan]]), NotFiniteError, r"marginals\[0\] must be finite"),
     (lambda: CopulaLaw([[1.0]], [[]]), ShapeError, r"marginals\[0\]"),
-    (lambda: CopulaLaw([[1.0]], [SAMPLE], degrees=0.0), RangeError, "degrees must be above 0"),
+    (lambda: CopulaLaw([[1.0]], [SAMPLE], degrees=0.0), RangeError, "degrees must be at least 0.1, was 0.0"),
+    (lambda: CopulaLaw([[1.0]], [SAMPLE], degrees=0.02), RangeError, "degrees must be at least 0.1, was 0.02"),
     (lambda: simulate(CopulaLaw([[1.0]], [lambda p: np.full(len(p), np.inf)]), 3), NotFiniteError,
      r"marginals\[0\] must have finite quantiles"),
     (lambda: CopulaLaw([[1.0]], None), ShapeError, "marginals must be a sequence .*, was None"),
