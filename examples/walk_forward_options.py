@@ -17,7 +17,7 @@ Scenarios are one-day joint moves of spot and of the smile, sticky moneyness, fr
 
 Scenarios are instantaneous: a day's decay is not in them, which shows in books that are long options.
 
-On the chains of 2026 filtered history comes first for BTC and plain history for ETH; 150 days of eight books tell
+On the chains of 2026 Monte Carlo comes first for BTC and plain history for ETH; 150 days of eight books tell
 them apart by little, and the coins (walk_forward.py) speak for filtered history.
 
 The move of the smile is that of its 30-day level, over other tenors by the root of 30 days over them: of the volatility
