@@ -130,7 +130,7 @@ def _columns(path: str, columns: Sequence[str], *,
     if not rows:
         raise MissingDataError(f"returns must hold rows, {path!r} has none")
     known = [str(name) for name in rows[0]]
-    if all(_is_number(name) for name in known):
+    if any(map(_is_number, known)) and all(_is_number(name) or _is_moment(name) for name in known):
         raise MissingDataError(f"the first row must name the columns, was {', '.join(known)}")
     clock = next((name for name in known if name.lower() in TIMES), None)
     chosen = list(columns) or [name for name in known if name != clock and _is_number(rows[0][name])]
@@ -150,6 +150,13 @@ def _is_number(value: Any) -> bool:
     try:
         return not math.isnan(float(value))
     except (TypeError, ValueError):
+        return False
+
+
+def _is_moment(value: str) -> bool:
+    try:
+        return utc(value) is not None
+    except ValueError:
         return False
 
 

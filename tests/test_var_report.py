@@ -178,6 +178,7 @@ def test_a_side_that_never_loses_is_reported(capsys, tmp_path, days):
     ("date,r\n2024-01-01,100\n2024-01-02,-101\n", {"prices": True}, "prices must be positive, r was -101 in row 2"),
     ("date,r\n2024-01-01,0.1\n", {"columns": ["x"]}, "column must be one of date, r, was 'x'"),
     ("0.01\n-0.02\n0.03\n", {}, "the first row must name the columns, was 0.01"),
+    ("2024-01-01,0.01\n2024-01-02,-0.02\n", {}, "the first row must name the columns, was 2024-01-01, 0.01"),
     ("obs,r\n0,0.01\n1,-0.02\n", {}, "both signs, obs looks like prices: add --prices, or choose others by --column"),
     ("r,s\n0.01,1.2\n-0.02,-0.9\n", {}, r"s looks like per cent \(half are beyond 1.05\): add --percent"),
     ("r\n0.01\n-1.5\n0.02\n", {"simple": True}, "simple returns must be above -1, r was -1.5 in row 2"),
