@@ -129,7 +129,7 @@ def tail_risk(pnl: npt.ArrayLike, level: float, *, convention: str = "upper") ->
         found = tail_pair(vector, level, column)
         assert found is not None
     if found[1] != found[1]:
-        values = np.asarray(pnl)
+        values = floats("pnl", pnl, finite=False)
         where = int(np.flatnonzero(~np.isfinite(values))[0])
         raise NotFiniteError(f"pnl must be finite, was {float(values[where])!r} in scenario {where}")
     return _new(TailRisk, found)

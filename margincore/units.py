@@ -156,6 +156,8 @@ def floats(name: str, values: Any, *, ndim: int | None = 1, length: int | None =
     array = _even(name, values)
     if array.dtype.kind not in "fiu":
         raise ShapeError(f"{name} must hold numbers, had dtype {array.dtype}")
+    if hasattr(values, "filled"):  # what a masked array hides is unknown, not what stands below the mask
+        array = values.astype(np.float64).filled(np.nan)
     result = np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
     if ndim is not None and result.ndim != ndim:
         raise ShapeError(f"{name} must have {ndim} axes, had shape {result.shape}")

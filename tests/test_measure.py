@@ -179,6 +179,9 @@ def test_bad_pnl_names_the_scenario():
             call([1.0, 2.0, np.nan, np.inf])
         with pytest.raises(ShapeError):
             call([["a"]])
+        with pytest.raises(NotFiniteError, match="was nan in scenario 2"):
+            call(np.ma.masked_array([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 0]))  # hidden is unknown, not what stands below
+        assert call(np.ma.masked_array([1.0, 2.0, 3.0, 4.0])) == call([1.0, 2.0, 3.0, 4.0])
 
 
 @pytest.mark.parametrize("weights, rule", [([0.5, 0.5], "one value per scenario"), ([0.5, 0.6, -0.1], "negative"),
