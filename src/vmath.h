@@ -273,7 +273,6 @@ VM_INLINE double vm_normal_pdf(double x)
  * rounding per degree (6 ulp measured). */
 #define VM_MILLS_C 5.5
 #define VM_MILLS_D 1.40625
-#define VM_NEAR 0.25              /* sixteen Taylor terms reach full precision below; beyond, little cancels */
 
 VM_INLINE double vm_mills_poly_by(int fused, double u)
 {
@@ -343,8 +342,15 @@ VM_INLINE double vm_mills(double a)
     return vm_mills_poly_by(1, u) / (a + VM_MILLS_D);
 }
 
-/* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when t < VM_NEAR, else as M(|h - t|); and their
- * difference without cancellation.  For t < VM_NEAR all three come from the Taylor series about h, whose odd part is a
+/* Where the Taylor series of vm_mills_join serves: sixteen terms, the next as a share of the last, reach full precision, and
+ * beyond little cancels.  From h = 4 on rounding grows with the powers of h t. */
+#define VM_NEAR 0.4
+#define VM_NEAR_FAR_OUT 0.25
+
+VM_INLINE int vm_is_near(double h, double t) { return t < (h < 4.0 ? VM_NEAR : VM_NEAR_FAR_OUT); }
+
+/* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when vm_is_near, else as M(|h - t|); and their
+ * difference without cancellation.  When near all three come from the Taylor series about h, whose odd part is a
  * sum over derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps
  * full relative precision as t goes to zero.
  * vm_mills_places (the arguments u of the polynomials and the divisors i of their values, at h or |h - t| and at h + t),
@@ -353,7 +359,7 @@ VM_INLINE double vm_mills(double a)
 VM_INLINE void vm_mills_places_by(int fused, double h, double t, double *up, double *ip, double *uq, double *iq)
 {
     double beyond = h + t;
-    double p = t < VM_NEAR ? h : fabs(h - t);
+    double p = vm_is_near(h, t) ? h : fabs(h - t);
     double p1 = p + VM_MILLS_C, p2 = p + VM_MILLS_D;
     double q1 = beyond + VM_MILLS_C, q2 = beyond + VM_MILLS_D;
     double rp = 1.0 / (p1 * p2), rq = 1.0 / (q1 * q2);
@@ -394,9 +400,12 @@ VM_INLINE double vm_mills_join_by(int fused, double h, double t, double m0, doub
     double e1 = VM_SUM(fused, m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
     double e2 = VM_SUM(fused, m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
     double e3 = VM_SUM(fused, m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
-    double half = t * (g - VM_SUM(fused, m15, z7 * (1.0 / 1307674368000.0), o1 + (o2 + o3)));
-    double even = m0 + VM_SUM(fused, m14, z7 * (1.0 / 87178291200.0), e1 + (e2 + e3));
-    int near = t < VM_NEAR;
+    /* At h = 0 m17 = 16 m15 and m16 = 15 m14, and further out they count less. */
+    double c15 = VM_SUM(fused, z, 1.0 / 22230464256000.0, 1.0 / 1307674368000.0);
+    double c14 = VM_SUM(fused, z, 1.0 / 1394852659200.0, 1.0 / 87178291200.0);
+    double half = t * (g - VM_SUM(fused, m15, z7 * c15, o1 + (o2 + o3)));
+    double even = m0 + VM_SUM(fused, m14, z7 * c14, e1 + (e2 + e3));
+    int near = vm_is_near(h, t);
     *minus = near ? even + half : m0;
     *plus = near ? even - half : mq;
     return near ? 2.0 * half : m0 - mq;
@@ -408,7 +417,7 @@ VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, 
     double up, ip, uq, iq;
     vm_mills_places_by(fused, h, t, &up, &ip, &uq, &iq);
     double m0 = vm_mills_at_by(fused, up, ip);
-    if (t < VM_NEAR)
+    if (vm_is_near(h, t))
         return vm_mills_join_by(fused, h, t, m0, 0.0, vm_mills_slope_at_by(fused, up, ip), minus, plus);
     *minus = m0;
     *plus = vm_mills_at_by(fused, uq, iq);

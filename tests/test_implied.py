@@ -52,6 +52,19 @@ def test_error_on_drawn_options(forward, deviations, deviation, years, is_call):
     check(forward, max(-40.0, min(40.0, deviations * deviation)), deviation, years, is_call)
 
 
+@pytest.mark.parametrize(("forward", "strike", "premium", "guess"), [
+    (0.0156410778602864, 0.017544986709128903, 0.00260938247364305, 0.532),
+    (0.0015108606050111928, 0.0016070209170263169, 0.0002668355570647326, 0.508),
+    (45.650208678220146, 39.58883530056252, 6.937905635982917, 0.577),
+])
+def test_error_near_the_money_at_half_a_deviation(forward, strike, premium, guess):
+    # One less the complement of the value lost 14 units here, where the value is a fifth: 5.2 for the 4 allowed.
+    with mp.workdps(reference.DIGITS):
+        deviation, scale = reference.deviation(premium, forward, strike, strike > forward, guess)
+        got = implied.volatility(premium, forward, strike, 1.0, strike > forward)
+        assert abs(got - deviation) <= 3 * EPSILON * deviation * (1 + scale)
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 def test_round_trip(inverse):
     rng = np.random.default_rng(8)
