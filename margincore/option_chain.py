@@ -86,7 +86,8 @@ class Chain:
         rows : list of mapping, or table
             Fields understood: instrument_name or symbol; strike or strike_price; expiry_ns, expiry_ms, expiration or
             expiry; option_type, type or right; bid_price, bid or best_bid_price; ask likewise; mark_price or mark;
-            underlying_price or forward; index_price or spot; ts_ms or timestamp.
+            underlying_price or forward; index_price or spot; ts_ms or timestamp.  Times are numbers since 1970 in s,
+            ms, us or ns, ISO text or datetimes, UTC where they have no zone.
         currency : str, optional
             Keep one underlying of several.
         inverse : bool, optional

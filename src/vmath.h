@@ -342,8 +342,8 @@ VM_INLINE double vm_mills(double a)
     return vm_mills_poly_by(1, u) / (a + VM_MILLS_D);
 }
 
-/* Where the Taylor series of vm_mills_join serves: sixteen terms, the next as a share of the last, reach full precision, and
- * beyond little cancels.  From h = 4 on rounding grows with the powers of h t. */
+/* Where the Taylor series of vm_mills_join serves: sixteen terms, the next as a share of the last, reach full precision
+ * and beyond little cancels.  From h = 4 on rounding grows with the powers of h t. */
 #define VM_NEAR 0.4
 #define VM_NEAR_FAR_OUT 0.25
 

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import datetime
 import gzip
 import json
 import math
@@ -18,7 +19,7 @@ from margincore.example import example_market
 from margincore.io.ccxt import contracts_from_ccxt
 from margincore.io.deribit import contract_of, contracts_from_deribit
 from margincore.io.frames import contracts_from_frame
-from margincore.io.rows import nanoseconds, rows_of
+from margincore.io.rows import nanoseconds, rows_of, time_of
 from margincore.io.tardis import contracts_from_tardis
 from margincore.kernels import reval
 from margincore.market import MarketState
@@ -164,6 +165,20 @@ def test_no_time_at_all_raises():
 def test_times_are_told_apart_by_magnitude():
     assert {nanoseconds(1_772_400_000 * scale) for scale in (1, 10**3, 10**6, 10**9)} == {1_772_400_000 * 10**9}
     assert nanoseconds(math.nan) == nanoseconds(-1.0) == nanoseconds(0.0) == 0
+
+
+@pytest.mark.parametrize("value", [
+    "2026-04-01T08:00:00Z", " 2026-04-01 08:00", "2026-04-01T17:00+09:00", datetime.datetime(2026, 4, 1, 8),
+    datetime.datetime(2026, 4, 1, 10, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+    np.datetime64("2026-04-01T08:00"), 1_775_030_400_000, "1775030400",
+])
+def test_times_may_be_text_and_datetimes(value):
+    assert time_of({"expiry": value}, "expiry") == utc("2026-04-01T08:00")
+
+
+@pytest.mark.parametrize("value", ["1APR26", "soon", "a-b", "-5", "1960-01-01", "9999-01-01", np.datetime64("NaT")])
+def test_what_is_no_time_is_unknown(value):
+    assert time_of({"expiry": value}, "expiry") == 0
 
 
 def test_tables_of_any_library():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from margincore.errors import MarginError, RangeError
 from margincore.ladder import Ladder
-from margincore.units import NS_MAX, choice, mapping
+from margincore.units import NS_MAX, choice, mapping, stamps
 
 Row: TypeAlias = Mapping[str, Any]
 ENVELOPES = ("payload", "result", "params", "data", "list")
@@ -106,15 +109,26 @@ def nanoseconds(value: float) -> int:
 
 
 def time_of(row: Row, *names: str) -> int:
-    """Time of a row in nanoseconds, zero if unknown; integers stay exact."""
+    """Time of a row in nanoseconds, zero if unknown; integers stay exact, dates without a zone are UTC."""
     for name in names:
         value = row.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and 10**17 <= value <= NS_MAX:
             return value
-        stamp = nanoseconds(real(row, name))
+        stamp = nanoseconds(real(row, name)) or _stamp_of_date(value)
         if stamp:
             return stamp
     return 0
+
+
+def _stamp_of_date(value: Any) -> int:
+    if isinstance(value, str):
+        value = value.strip()
+    if not (isinstance(value, (datetime.datetime, np.datetime64)) or isinstance(value, str) and "-" in value[1:]):
+        return 0
+    try:
+        return max(int(stamps("time", value)), 0)
+    except (MarginError, OverflowError):           # no date, NaT, or beyond 64 bits
+        return 0
 
 
 def levels(value: Any) -> list[tuple[float, float]]:
