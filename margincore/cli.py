@@ -30,7 +30,7 @@ from margincore.surface_report import (
     surface_text,
     volatilities_text,
 )
-from margincore.units import Status, utc
+from margincore.units import Status, stamps
 from margincore.validation.walk_forward import METHODS
 from margincore.var_report import (
     MODELS,
@@ -286,7 +286,7 @@ def _surface(arguments: argparse.Namespace) -> int:
 
 def _quotes(arguments: argparse.Namespace) -> Quotes:
     return load_quotes(arguments.chain, currency=arguments.currency,
-                       at_ns=None if arguments.time is None else utc(arguments.time))
+                       at_ns=None if arguments.time is None else int(stamps("time", arguments.time)))
 
 
 def _value_at_risk(arguments: argparse.Namespace) -> int:

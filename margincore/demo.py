@@ -12,7 +12,7 @@ import numpy as np
 import margincore as mc
 from margincore.contracts import OPTION, PERPETUAL
 from margincore.distance import LiquidationPrice
-from margincore.units import Status
+from margincore.units import Status, stamps
 
 POSITIONS = 10  # of each account of the large book
 CHECKS = 200_000  # repetitions behind the time of one check
@@ -20,7 +20,7 @@ CHECKS = 200_000  # repetitions behind the time of one check
 
 def load_market(path: str, currency: str | None, time: str | None) -> tuple[mc.Contracts, mc.MarketState]:
     """Contracts and market of a chain file."""
-    return mc.load_chain(path, currency=currency, at_ns=None if time is None else mc.utc(time))
+    return mc.load_chain(path, currency=currency, at_ns=None if time is None else int(stamps("time", time)))
 
 
 def standard_model() -> mc.ScenarioMargin:

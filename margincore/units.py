@@ -73,7 +73,10 @@ def stamps(name: str, value: Any) -> Ints:
     if isinstance(value, datetime.datetime):
         value = value.isoformat()
     if isinstance(value, str):
-        value = utc(value)
+        try:
+            value = utc(value)
+        except RangeError:
+            raise RangeError(f"{name} must be an ISO date or time, was {value!r}") from None
     array = _even(name, value)
     if array.dtype.kind == "M":
         if array.size and (np.abs(array[~np.isnat(array)].astype("M8[s]").astype(np.int64)) > NS_MAX // 10**9).any():

@@ -339,3 +339,11 @@ def test_duplicate_symbols_are_refused():
         mc.MarketState.from_arrays(["P", "P"], now_ns=NOW, spot={}, mark=[1.0, 2.0])
     with pytest.raises(RangeError, match="once"):
         mc.MarketState.from_frame([{"symbol": "P", "mark": 1.0}, {"symbol": "P", "mark": 2.0}], now_ns=NOW, spot={})
+
+
+def test_a_date_that_is_none_is_named_as_the_argument_it_was():
+    surface = mc.VolSurface.flat(0.6)
+    with pytest.raises(RangeError, match="^expiry_ns must be an ISO date or time, was 'soon'$"):
+        surface.vol(100.0, "soon")
+    with pytest.raises(RangeError, match="^expiry_ns must be an ISO date or time, was 'soon'$"):
+        surface.vol(100.0, ["2026-01-01", "soon"])

@@ -167,7 +167,7 @@ def test_a_broken_chain_is_exit_code_1_and_one_clear_line(capsys, tmp_path, verb
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (("--currency", "XRP"), "snapshot of the options asked for"), (("--time", "noon"), "ISO date"),
+    (("--currency", "XRP"), "snapshot of the options asked for"), (("--time", "noon"), "time must be an ISO date"),
     (("--time", "1999-01-01"), "snapshot of the options asked for"), (("--save", "{d}"), "directory"),
     (("--save", "{d}/no/s.json"), "No such file"), (("--save", ""), "path must be a file's name"),
     (("--plot", "{d}/p.nope"), "path must end in one of"), (("--plot", ""), "path must be a file's name"),
