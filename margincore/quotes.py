@@ -7,6 +7,7 @@ tells for every row it left out why.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,9 +98,10 @@ class Quotes:
     distinct: Ints = field(repr=False)
 
     def left_out(self) -> dict[str, int]:
-        """Number of chain rows by reason, those left out only."""
-        return {reason.name: int(count) for reason in Reason if reason >= Reason.EXPIRED
-                and (count := np.count_nonzero(self.reason == reason))}
+        """Number of rows by reason, those left out only, and those of the source that never entered the chain."""
+        counts = {reason.name: int(count) for reason in Reason if reason >= Reason.EXPIRED
+                  and (count := np.count_nonzero(self.reason == reason))}
+        return counts | Counter(reason for _, reason in self.chain.skipped)
 
 
 def chain_quotes(chain: Chain, *, futures: Mapping[int, float] | None = None, forward: str = "auto",
@@ -297,8 +299,11 @@ def _counts(reason: Ints) -> str:
 
 
 def bad_rows(quotes: Quotes) -> list[dict[str, Any]]:
-    """The rows left out of a chain, each with its number, option, quote and reason."""
-    chain = quotes.chain
-    return [{"row": int(i), "expiry_ns": int(chain.expiry_ns[i]), "strike": float(chain.strike[i]),
+    """The rows left out, each with its number in the source, option, quote and reason; None where none was read."""
+    chain, numbers = quotes.chain, np.asarray(quotes.chain.row)
+    unread: list[dict[str, Any]] = [
+        {"row": at, "expiry_ns": None, "strike": None, "right": None, "bid": None, "ask": None, "reason": reason}
+        for at, reason in chain.skipped]
+    return unread + [{"row": int(numbers[i]), "expiry_ns": int(chain.expiry_ns[i]), "strike": float(chain.strike[i]),
              "right": "call" if chain.is_call[i] else "put", "bid": float(chain.bid[i]), "ask": float(chain.ask[i]),
              "reason": Reason(int(quotes.reason[i])).name} for i in np.flatnonzero(quotes.reason >= Reason.EXPIRED)]

@@ -12,7 +12,7 @@ from margincore.errors import MarginError, MissingDataError, NotFiniteError, Ran
 from margincore.kernels.arbitrage import butterflies, calendars
 from margincore.kernels.calibrate import fit
 from margincore.option_chain import Chain
-from margincore.quotes import Reason, chain_quotes
+from margincore.quotes import Reason, bad_rows, chain_quotes
 from margincore.surface import VolSurface
 from margincore.svi import JumpWingsSvi, RawSvi, ssvi_rows
 from margincore.units import NS_PER_DAY, utc
@@ -69,6 +69,24 @@ def test_of_coin_settled_and_linear_rows_the_larger_chain_is_meant(coin, linear)
     chain = Chain.from_rows([row("BTC", i) for i in range(coin)] + [row("BTC_USDC", i) for i in range(linear)])
     assert (len(chain), chain.inverse) == (3, coin == 3)
     assert chain.bid.tolist() == [0.1] * 3 and chain.ask.tolist() == [0.2, 1.2, 2.2]
+
+
+def test_rows_of_the_source_that_never_enter_the_chain_are_named():
+    def row(name, **more):
+        return {"instrument_name": name, "bid_price": 0.02, "ask_price": 0.021, "underlying_price": 70_000.0,
+                "timestamp": NOW // 10**6, **more}
+    rows = [row("BTC-PERPETUAL"), row("BTC-27MAR26-70000-C"), row("garbage"), row("BTC-27MAR26-0-C"),
+            row("BTC-27MAR26-80000-C"), row("BTC_USDC-27MAR26-80000-C"), row(f"BTC-27MAR26-{'9' * 400}-C"),
+            row("", strike=75_000.0, option_type="call"), row("ETH-27MAR26-3000-C"),
+            row("BTC-27MAR26-90000-C", ask_price=0.01)]
+    chain = Chain.from_rows(rows, currency="BTC")
+    unread = [(2, "NO_OPTION"), (3, "NO_OPTION"), (5, "OTHER_SETTLEMENT"), (6, "NO_OPTION"), (7, "NO_OPTION")]
+    assert chain.skipped == tuple(unread) and chain.row.tolist() == [1, 4, 9]  # the perpetual and ETH: not asked for
+    quotes = chain_quotes(chain)
+    assert quotes.left_out() == {"CROSSED": 1, "NO_OPTION": 4, "OTHER_SETTLEMENT": 1}
+    assert [(line["row"], line["reason"]) for line in bad_rows(quotes)] == [*unread, (9, "CROSSED")]
+    with pytest.raises(RangeError, match="row must hold integers"):
+        Chain(**{**chain_data(), "row": [0.5, 1.0]})
 
 
 def is_clean(surface):
