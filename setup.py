@@ -53,6 +53,7 @@ if sys.platform == "win32":
 else:
     CFLAGS = ["-O0", "-g3"] if DEBUG else ["-O3", "-g0"]
     CFLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+    CFLAGS += ["-fwrapv"]  # as Python itself is compiled; CFLAGS of the environment would replace it
     # Inlining drops `restrict`; with twenty arrays gcc would then give up vectorising instead of checking overlaps.
     CFLAGS += ["--param=vect-max-version-for-alias-checks=200"]
     LFLAGS = []

@@ -43,7 +43,7 @@ VM_INLINE double vm_real(int64_t i) { double x; memcpy(&x, &i, 8); return x; }
 /* 2^k for an integer k in [-1022, 1023] given as k + VM_SHIFT. */
 VM_INLINE double vm_power_of_two(double shifted)
 {
-    return vm_real((int64_t)((uint64_t)(vm_bits(shifted) + 1023) << 52));
+    return vm_real((int64_t)(((uint64_t)vm_bits(shifted) + 1023) << 52));
 }
 
 /* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r; even and odd terms apart halve the latency. */
@@ -157,8 +157,8 @@ VM_INLINE double vm_log_core(double f, double k)
  * AVX2 has neither an arithmetic 64-bit shift nor a conversion), and the scaled x. */
 VM_INLINE double vm_split(double x, double *exponent)
 {
-    const int64_t offset = INT64_C(0x3FF0000000000000) - INT64_C(0x3FE6A09E667F3BCD);
-    uint64_t bits = (uint64_t)(vm_bits(x) + offset);
+    const uint64_t offset = UINT64_C(0x3FF0000000000000) - UINT64_C(0x3FE6A09E667F3BCD);
+    uint64_t bits = (uint64_t)vm_bits(x) + offset;
     *exponent = vm_real((int64_t)((bits >> 52) | UINT64_C(0x4330000000000000))) - 4503599627371519.0;
     return vm_real((int64_t)((bits & UINT64_C(0x000FFFFFFFFFFFFF)) + UINT64_C(0x3FE6A09E667F3BCD)));
 }
