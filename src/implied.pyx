@@ -6,7 +6,7 @@ x = |ln(F / K)| and v = sigma sqrt(T) alone.  The general path takes a fixed num
 
 cimport numpy as cnp
 from libc.math cimport NAN, fabs, fma, sqrt
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
@@ -176,19 +176,12 @@ cdef inline double code_of(double premium, double f, double k, double years, dou
     return c if finite == 0.0 else <double>MC_VOL_NOT_FINITE
 
 
-# ln(1 + f) / f between sqrt(1/2) and sqrt(2), 3e-8: enough for a seed, and no division.
+# ln(1 + f) / f between sqrt(1/2) and sqrt(2), 2e-7: enough for a seed, and no division.
 cdef inline double seed_log_series(double f) noexcept nogil:
     cdef double z = f * f
-    cdef double even = 0.08533313050098894
-    cdef double odd = -0.142692581892745
-    even = even * z + 0.1497740128410834
-    odd = odd * z - 0.16577992899336558
-    even = even * z + 0.19955933358259714
-    odd = odd * z - 0.25001352185387055
-    even = even * z + 0.33334193286135805
-    odd = odd * z - 0.49999996382125034
-    even = even * z + 0.9999999741310673
-    return odd * f + even
+    cdef double low = (0.33335058947731244 - 0.24969909061829537 * f) * z + (0.9999999453094298 - 0.5000036512347241 * f)
+    cdef double high = (0.16222581077966713 - 0.1010689643393922 * f) * z + (0.1990016539129474 - 0.17250829659918068 * f)
+    return high * (z * z) + low
 
 
 # Deviation of Bachelier's formula over the mean of forward and strike for the same value, 2e-6 relative.
@@ -213,14 +206,14 @@ cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
 # and v <= 2.6 (weighted least squares driven to equal errors).
 cdef inline double seed_of(double s, double x) noexcept nogil:
     cdef double z = s * s, square = z * z, w = x * x
-    cdef double even = 2.026514026043353e-05, odd, q
+    cdef double even, odd, high, q
     q = 0.00012619240569225696
     q = q * w - 0.00019057387894377516
     odd = q
     q = 0.00021016189789181209
     q = q * w - 0.0009403510566307435
     q = q * w + 0.0008364525168773597
-    even = even * square + q
+    high = 2.026514026043353e-05 * square + q
     q = 0.00010095493976741868
     q = q * w - 0.0010562621844587658
     q = q * w + 0.003134705556420246
@@ -231,7 +224,7 @@ cdef inline double seed_of(double s, double x) noexcept nogil:
     q = q * w + 0.002145420383963572
     q = q * w - 0.002180147337430707
     q = q * w + 0.004935203842872165
-    even = even * square + q
+    even = q
     q = 9.454263401743386e-06
     q = q * w - 2.507099393446104e-05
     q = q * w + 0.000155477548640306
@@ -246,7 +239,7 @@ cdef inline double seed_of(double s, double x) noexcept nogil:
     q = q * w - 0.001010960507020167
     q = q * w + 0.08316650147297291
     q = q * w + 1.0000200905708119
-    even = even * square + q
+    even = high * (square * square) + (even * square + q)
     return s * (odd * z + even)
 
 
@@ -257,35 +250,40 @@ cdef inline double density_of(double h, double t) noexcept nogil:
     return 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * (high * high), -0.5 * low - INV_SQRT_2PI_OVER)
 
 
-# One step of fourth order, v + n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2, g3 the higher derivatives of the logarithm of
-# the value over the first, takes 2.2e-5 to the last bits.
+# One step of fourth order as a share of v, from 2.2e-5 to the last bits: n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2 and
+# g3 the higher derivatives of the logarithm of the value over the first.  `gap` is the value over the wanted one, less
+# one; (1 + gap) ln(1 + gap) is a series of six terms.
 cdef inline double stepped(double v, double h, double t, double density, double both, double difference, double least,
                            double excess) noexcept nogil:
     cdef double one = 1.0 / v
     cdef double a = h - t
     cdef double beyond = a if t >= VM_NEAR else 1.0
-    cdef double ratio = 1.0 - density * both if beyond < 0.0 else density * difference
-    cdef double value = ratio * least
-    cdef double gap = value - excess
-    cdef double total = value + excess
-    cdef double shared = 1.0 / (total * density)
-    cdef double w = gap * density * shared
-    cdef double newton = -2.0 * w * (1.0 + w * w * (0.3333333333333333 + 0.2 * (w * w))) * ratio * (total * shared)
-    cdef double f1 = density * least * (2.0 * density * shared) * (1.0 - w * (1.0 - w))   # density over ratio
+    cdef double mass = density * least
+    cdef double shared = 1.0 / (mass * excess)
+    cdef double value = least - mass * both if beyond < 0.0 else mass * difference
+    cdef double gap = (value - excess) * (mass * shared)
+    cdef double square = gap * gap
+    cdef double series = (1.0 + 0.5 * gap) + square * (
+        (0.08333333333333333 * gap - 0.16666666666666666) + square * (0.03333333333333333 * gap - 0.05))
+    cdef double newton = -(excess * (excess * shared)) * gap * series
+    cdef double f1 = mass / value
     cdef double s2 = a * (h + t) * one
     cdef double s3 = s2 * s2 - (3.0 * h * h + t * t) * (one * one)
     cdef double g2 = s2 - f1
     cdef double g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
-    return v + newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
+    return newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666))) * one
 
 
-# The volatility by the general path where the fit does not serve, and what other codes have.
-cdef inline double finished(double sigma, double code, double normal, double x, double excess, double room, double least,
-                            double years) noexcept nogil:
+# 1 where the fit gives the volatility: everywhere but for other codes and far from the money.
+cdef inline int64_t is_served(double code, double normal, double x, double excess, double least) noexcept nogil:
+    return ((code == <double>MC_VOL_OK) & (normal <= NORMAL_MOST) & (x <= DISTANCE_MOST) & (PRICE_LEAST < excess)
+            & (least < PRICE_MOST))
+
+
+# What is there instead: what other codes have, and the general path.
+cdef double unserved(double code, double x, double excess, double room, double least, double years) noexcept nogil:
     if code != MC_VOL_OK:
         return 0.0 if code == MC_VOL_AT_INTRINSIC else NAN
-    if normal <= NORMAL_MOST and x <= DISTANCE_MOST and PRICE_LEAST < excess and least < PRICE_MOST:
-        return sigma
     return deviation(x, excess / least, room / least) / sqrt(years)
 
 
@@ -301,8 +299,14 @@ cdef double implied_one(double premium, double forward, double strike, double ye
     cdef double v = seed_of(normal, x), h = x * (1.0 / v), t = 0.5 * v
     code[0] = code_of(premium, forward, strike, years, sign, excess, room)
     difference = vm_mills_pair_by(0, h, t, &minus, &plus)
-    v = stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess)
-    return finished(v / sqrt(years), code[0], normal, x, excess, room, least, years)
+    if is_served(code[0], normal, x, excess, least):
+        return whole(v / sqrt(years), stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess))
+    return unserved(code[0], x, excess, room, least, years)
+
+
+# Divided before the step is known, a wait less.
+cdef inline double whole(double sigma, double step) noexcept nogil:
+    return sigma + sigma * step
 
 
 cdef struct block_t:
@@ -317,6 +321,8 @@ cdef struct block_t:
     double h[BLOCK]
     double t[BLOCK]
     double density[BLOCK]
+    double step[BLOCK]                   # correction of v as a share of it
+    int64_t served[BLOCK]                # 1 where the fit gives the volatility
     mills_t mills
 
 
@@ -367,16 +373,26 @@ cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t
 
 
 cdef void steps_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t difference, in_t least, in_t excess,
-                     out_t v, Py_ssize_t n) noexcept nogil:
+                     in_t v, out_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        v[i] = stepped(v[i], h[i], t[i], density[i], minus[i] + plus[i], difference[i], least[i], excess[i])
+        step[i] = stepped(v[i], h[i], t[i], density[i], minus[i] + plus[i], difference[i], least[i], excess[i])
 
 
-cdef void sigmas_loop(in_t years, in_t v, out_t sigma, Py_ssize_t n) noexcept nogil:
+cdef void sigmas_loop(in_t years, in_t v, in_t step, out_t sigma, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        sigma[i] = v[i] / sqrt(years[i])
+        sigma[i] = whole(v[i] / sqrt(years[i]), step[i])
+
+
+cdef int64_t served_loop(in_t code, in_t normal, in_t x, in_t excess, in_t least, int64_t* served,
+                         Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int64_t count = 0
+    for i in range(n):
+        served[i] = is_served(code[i], normal[i], x[i], excess[i], least[i])
+        count += served[i]
+    return count
 
 
 # Volatilities of premiums already undiscounted, n <= BLOCK.  NaN unless OK, zero at intrinsic value.
@@ -396,12 +412,15 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
     seeds_loop(b.normal, b.x, b.v, n)
     shape_loop(b.x, b.v, b.h, b.t, b.density, n)
     mills_pairs(0, b.h, b.t, m, n)
-    steps_loop(b.h, b.t, b.density, m.minus, m.plus, m.difference, b.least, b.excess, b.v, n)
-    sigmas_loop(years, b.v, sigma, n)
+    steps_loop(b.h, b.t, b.density, m.minus, m.plus, m.difference, b.least, b.excess, b.v, b.step, n)
+    sigmas_loop(years, b.v, b.step, sigma, n)
     for i in range(n):
         status[i] = <uint8_t>b.code[i]
+    if served_loop(b.code, b.normal, b.x, b.excess, b.least, b.served, n) == n:
+        return
     for i in range(n):
-        sigma[i] = finished(sigma[i], b.code[i], b.normal[i], b.x[i], b.excess[i], b.room[i], b.least[i], years[i])
+        if not b.served[i]:
+            sigma[i] = unserved(b.code[i], b.x[i], b.excess[i], b.room[i], b.least[i], years[i])
 
 
 cdef void implied_loop(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,

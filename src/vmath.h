@@ -184,28 +184,49 @@ VM_INLINE double vm_log1p(double x)
     return x == 0.0 ? x : large;
 }
 
-/* ln(a / b) + k ln 2 for mantissas of vm_split, whose difference is exact. */
-VM_INLINE double vm_log_mantissas_by(int fused, double ma, double mb, double k)
+/* Negative unless x lies in [2^-510, 2^511): positive, and its exponent has room.  vm_log_ratio_usual_by asks it of both
+ * arguments; over many values the sign of these joined by "or" tells whether there is one that does not. */
+VM_INLINE int64_t vm_unusual(double x)
 {
-    double up = ma > 1.4142135623730951 * mb ? 2.0 : 1.0;
-    double down = mb > 1.4142135623730951 * ma ? 2.0 : 1.0;
-    double f = ma * down, g = mb * up;
-    double s = (f - g) / (f + g);
-    double whole = k + (up - down);
-    double small = VM_SUM(fused, s, vm_log_series_by(fused, s * s), whole * VM_LN2_LO);
-    return VM_SUM(fused, whole, VM_LN2_HI, VM_SUM(fused, 2.0, s, small));
+    uint64_t bits = (uint64_t)vm_bits(x);
+    return (int64_t)((bits - UINT64_C(0x2010000000000000)) | (UINT64_C(0x5FDFFFFFFFFFFFFF) - bits));
 }
 
-/* ln(a / b): the difference of the scaled mantissas is exact, so nothing is lost near a = b, where ln(a / b) as
- * written loses everything.  Zero, infinite, negative and NaN arguments give what the quotient gives. */
+/* ln(a / b) + more ln 2 for usual arguments.  b 2^k is brought within a factor of 1.51 of a (the bits of a double are
+ * nearly a logarithm), where the difference is exact; then Tang's series on |s| <= 0.201, minimax, 2^-56.7 of the
+ * result. */
+VM_INLINE double vm_log_ratio_scaled_by(int fused, double a, double b, double more)
+{
+    const uint64_t offset = UINT64_C(0x4008000000000000);                    /* 1024.5 units of the exponent */
+    uint64_t gap = (uint64_t)vm_bits(a) - (uint64_t)vm_bits(b) + offset;
+    double k = vm_real((int64_t)((gap >> 52) | UINT64_C(0x4330000000000000))) - 4503599627371520.0 + more;
+    double near = vm_real((int64_t)((uint64_t)vm_bits(b) + (gap & UINT64_C(0xFFF0000000000000))
+                                    - UINT64_C(0x4000000000000000)));
+    double s = (a - near) / (a + near);
+    double z = s * s, square = z * z;
+    double odd = VM_SUM(fused, 0.15248043107998782, square, 0.2222213586943041);
+    double even = VM_SUM(fused, 0.15384833812245677, square, 0.18186463582098);
+    odd = VM_SUM(fused, odd, square, 0.39999999995981084);
+    even = VM_SUM(fused, even, square, 0.28571429427603884);
+    even = VM_SUM(fused, even, square, 0.6666666666667305);
+    double series = VM_SUM(fused, odd, z, even) * z;
+    return VM_SUM(fused, k, VM_LN2_HI, VM_SUM(fused, 2.0, s, VM_SUM(fused, s, series, k * VM_LN2_LO)));
+}
+
+VM_INLINE double vm_log_ratio_usual_by(int fused, double a, double b)
+{
+    return vm_log_ratio_scaled_by(fused, a, b, 0.0);
+}
+
+/* ln(a / b): nothing is lost near a = b, where ln(a / b) as written loses everything.  The same bits where both are
+ * usual; others are brought there by 2^600.  Zero, infinite, negative and NaN arguments give what the quotient gives. */
 VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
 {
-    double shift_a = a < 2.2250738585072014e-308 ? 54.0 : 0.0;               /* subnormal: times 2^54 */
-    double shift_b = b < 2.2250738585072014e-308 ? 54.0 : 0.0;
-    double ka, kb;
-    double ma = vm_split(shift_a > 0.0 ? a * 18014398509481984.0 : a, &ka);
-    double mb = vm_split(shift_b > 0.0 ? b * 18014398509481984.0 : b, &kb);
-    double y = vm_log_mantissas_by(fused, ma, mb, (ka - kb) - (shift_a - shift_b));
+    double more_a = a < 0x1p-510 ? -600.0 : (a < 0x1p511 ? 0.0 : 600.0);
+    double more_b = b < 0x1p-510 ? -600.0 : (b < 0x1p511 ? 0.0 : 600.0);
+    double scaled_a = a * (more_a < 0.0 ? 0x1p600 : (more_a > 0.0 ? 0x1p-600 : 1.0));
+    double scaled_b = b * (more_b < 0.0 ? 0x1p600 : (more_b > 0.0 ? 0x1p-600 : 1.0));
+    double y = vm_log_ratio_scaled_by(fused, scaled_a, scaled_b, more_a - more_b);
     double difference = a - b;
     double least = a < b ? a : b, most = a < b ? b : a;
     double edge = difference * HUGE_VAL;
@@ -216,21 +237,6 @@ VM_INLINE double vm_log_ratio_by(int fused, double a, double b)
 }
 
 VM_INLINE double vm_log_ratio(double a, double b) { return vm_log_ratio_by(1, a, b); }
-
-/* Negative unless x is positive, normal and finite; what `vm_log_ratio_usual_by` asks of both arguments.  Over many values
- * the sign of the bits joined by "or" tells whether there is one that is not. */
-VM_INLINE int64_t vm_unusual(double x)
-{
-    uint64_t bits = (uint64_t)vm_bits(x);
-    return (int64_t)(bits | (bits - UINT64_C(0x0010000000000000)) | (UINT64_C(0x7FEFFFFFFFFFFFFF) - bits));
-}
-
-/* The bits of vm_log_ratio where neither argument is unusual, without the selects: half the time. */
-VM_INLINE double vm_log_ratio_usual_by(int fused, double a, double b)
-{
-    double ka, kb, ma = vm_split(a, &ka), mb = vm_split(b, &kb);
-    return vm_log_mantissas_by(fused, ma, mb, ka - kb);
-}
 
 /* x^y for x >= 0 (a negative x gives NaN, unlike C): exp of a logarithm in two parts. */
 VM_INLINE double vm_pow(double x, double y)
@@ -274,65 +280,45 @@ VM_INLINE double vm_normal_pdf(double x)
 #define VM_MILLS_C 5.5
 #define VM_MILLS_D 1.40625
 
+VM_INLINE double vm_three_by(int fused, double x, double a, double b, double c)
+{
+    return VM_SUM(fused, VM_SUM(fused, a, x, b), x, c);
+}
+
 VM_INLINE double vm_mills_poly_by(int fused, double u)
 {
-    double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
-    double a = 5.534679134821584e-09;
-    double b = -1.09770568641784e-08;
-    double c = -2.951945091520308e-10;
-    double d = 8.902448745283711e-10;
-    a = VM_SUM(fused, a, z, 9.546070283068227e-07);
-    b = VM_SUM(fused, b, z, -5.266791748480224e-07);
-    c = VM_SUM(fused, c, z, -7.657494436714502e-08);
-    d = VM_SUM(fused, d, z, 8.293121358781778e-08);
-    a = VM_SUM(fused, a, z, 9.2302730713839e-05);
-    b = VM_SUM(fused, b, z, -3.8461436778505924e-06);
-    c = VM_SUM(fused, c, z, -1.059858238155296e-05);
-    d = VM_SUM(fused, d, z, 2.7485547425774276e-06);
-    a = VM_SUM(fused, a, z, -0.009144071131754451);
-    b = VM_SUM(fused, b, z, 0.002703264953290381);
-    c = VM_SUM(fused, c, z, -0.0002592176698183068);
-    d = VM_SUM(fused, d, z, -0.00019034618229048792);
-    a = VM_SUM(fused, a, z, 0.0004726995905861058);
-    b = VM_SUM(fused, b, z, 0.0305987091791173);
-    c = VM_SUM(fused, c, z, -0.03136517913862256);
-    d = VM_SUM(fused, d, z, 0.020157615613683733);
-    b = VM_SUM(fused, b, z, -0.3564946233799414);
-    c = VM_SUM(fused, c, z, 0.20371906334467893);
-    d = VM_SUM(fused, d, z, -0.0780095715601121);
-    return 1.2177306203849905 + VM_SUM(fused, square, VM_SUM(fused, u, d, c), VM_SUM(fused, u, b, a * z));
+    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last. */
+    double u2 = u * u, u4 = u2 * u2, u8 = u4 * u4;
+    double c1 = vm_three_by(fused, u8, -5.266791748480224e-07, 0.002703264953290381, -0.3564946233799414);
+    double c2 = vm_three_by(fused, u8, -7.657494436714502e-08, -0.0002592176698183068, 0.20371906334467893);
+    double c3 = vm_three_by(fused, u8, 8.293121358781778e-08, -0.00019034618229048792, -0.0780095715601121);
+    double c4 = vm_three_by(fused, u8, 5.534679134821584e-09, 9.2302730713839e-05, 0.0004726995905861058);
+    double c5 = vm_three_by(fused, u8, -1.09770568641784e-08, -3.8461436778505924e-06, 0.0305987091791173);
+    double c6 = vm_three_by(fused, u8, -2.951945091520308e-10, -1.059858238155296e-05, -0.03136517913862256);
+    double c7 = vm_three_by(fused, u8, 8.902448745283711e-10, 2.7485547425774276e-06, 0.020157615613683733);
+    double c0 = VM_SUM(fused, 9.546070283068227e-07, u8, -0.009144071131754451) * u8;
+    double low = VM_SUM(fused, u2, VM_SUM(fused, u, c3, c2), VM_SUM(fused, u, c1, c0));
+    double high = VM_SUM(fused, u2, VM_SUM(fused, u, c7, c6), VM_SUM(fused, u, c5, c4));
+    return 1.2177306203849905 + VM_SUM(fused, u4, high, low);
 }
 
 /* (a + d)^2 G(a) for the slope of the Mills ratio, G(a) = -M'(a) = 1 - a M(a) > 0, likewise (8e-17): taken from M it
  * would lose a^2 units. */
 VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
 {
-    double square = u * u, z = square * square;      /* four chains: a single one would wait on itself */
-    double a = 9.035625262856206e-09;
-    double b = -2.0699349833423812e-08;
-    double c = -1.0877583425901717e-07;
-    double d = 2.995078179458357e-09;
-    a = VM_SUM(fused, a, z, 7.8560147067237e-07);
-    b = VM_SUM(fused, b, z, 3.7466169120442437e-06);
-    c = VM_SUM(fused, c, z, -4.780270327916174e-06);
-    d = VM_SUM(fused, d, z, -1.061192094568679e-07);
-    a = VM_SUM(fused, a, z, 2.5852056144128713e-05);
-    b = VM_SUM(fused, b, z, 0.00048875068721812);
-    c = VM_SUM(fused, c, z, -9.304593155574804e-05);
-    d = VM_SUM(fused, d, z, -5.153165208231635e-05);
-    a = VM_SUM(fused, a, z, -0.00037232679448783004);
-    b = VM_SUM(fused, b, z, -0.016673072261949234);
-    c = VM_SUM(fused, c, z, 0.009446988096314913);
-    d = VM_SUM(fused, d, z, -0.002385816347799512);
-    a = VM_SUM(fused, a, z, 0.009390043679855641);
-    b = VM_SUM(fused, b, z, 0.18857411047439526);
-    c = VM_SUM(fused, c, z, -0.11113470637443272);
-    d = VM_SUM(fused, d, z, 0.0321263223423484);
-    a = VM_SUM(fused, a, z, -0.18219537828704727);
-    b = VM_SUM(fused, b, z, -0.7034501407167085);
-    c = VM_SUM(fused, c, z, 0.3221536704004009);
-    d = VM_SUM(fused, d, z, 0.012598223431146898);
-    return 1.4415525288138744 + VM_SUM(fused, square, VM_SUM(fused, u, d, c), VM_SUM(fused, u, b, a * z));
+    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last. */
+    double u2 = u * u, u4 = u2 * u2, u8 = u4 * u4;
+    double c1 = vm_three_by(fused, u8, 3.7466169120442437e-06, -0.016673072261949234, -0.7034501407167085);
+    double c2 = vm_three_by(fused, u8, -4.780270327916174e-06, 0.009446988096314913, 0.3221536704004009);
+    double c3 = vm_three_by(fused, u8, -1.061192094568679e-07, -0.002385816347799512, 0.012598223431146898);
+    double c4 = vm_three_by(fused, u8, 7.8560147067237e-07, -0.00037232679448783004, -0.18219537828704727);
+    double c5 = vm_three_by(fused, u8, -2.0699349833423812e-08, 0.00048875068721812, 0.18857411047439526);
+    double c6 = vm_three_by(fused, u8, -1.0877583425901717e-07, -9.304593155574804e-05, -0.11113470637443272);
+    double c7 = vm_three_by(fused, u8, 2.995078179458357e-09, -5.153165208231635e-05, 0.0321263223423484);
+    double c0 = vm_three_by(fused, u8, 9.035625262856206e-09, 2.5852056144128713e-05, 0.009390043679855641) * u8;
+    double low = VM_SUM(fused, u2, VM_SUM(fused, u, c3, c2), VM_SUM(fused, u, c1, c0));
+    double high = VM_SUM(fused, u2, VM_SUM(fused, u, c7, c6), VM_SUM(fused, u, c5, c4));
+    return 1.4415525288138744 + VM_SUM(fused, u4, high, low);
 }
 
 /* Mills ratio N(-a) / phi(a) for a >= 0, infinity included. */
@@ -350,78 +336,77 @@ VM_INLINE double vm_mills(double a)
 VM_INLINE int vm_is_near(double h, double t) { return t < (h < 4.0 ? VM_NEAR : VM_NEAR_FAR_OUT); }
 
 /* M(h - t) and M(h + t) for h, t >= 0, a negative h - t included when vm_is_near, else as M(|h - t|); and their
- * difference without cancellation.  When near all three come from the Taylor series about h, whose odd part is a
- * sum over derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps
- * full relative precision as t goes to zero.
- * vm_mills_places (the arguments u of the polynomials and the divisors i of their values, at h or |h - t| and at h + t),
- * vm_mills_at, vm_mills_slope_at and vm_mills_join are its stages, for loops that run better apart: each chain is as
- * long as two hundred instructions, and the processor overlaps no more. */
-VM_INLINE void vm_mills_places_by(int fused, double h, double t, double *up, double *ip, double *uq, double *iq)
+ * difference without cancellation.  Near, all three come from the Taylor series about h, whose odd part is a sum over
+ * derivatives M'' = M - h G, M^(n+1) = h M^(n) + n M^(n-1) started from G itself: the difference keeps full relative
+ * precision as t goes to zero.
+ * vm_mills_place (the argument u of the polynomials and the divisor i of their values), vm_mills_at, vm_mills_slope_at
+ * and vm_mills_series are the stages, for loops that run better apart: each chain is as long as two hundred instructions,
+ * and the processor overlaps no more. */
+VM_INLINE void vm_mills_place(double a, double *u, double *i)
 {
-    double beyond = h + t;
-    double p = vm_is_near(h, t) ? h : fabs(h - t);
-    double p1 = p + VM_MILLS_C, p2 = p + VM_MILLS_D;
-    double q1 = beyond + VM_MILLS_C, q2 = beyond + VM_MILLS_D;
-    double rp = 1.0 / (p1 * p2), rq = 1.0 / (q1 * q2);
-    *up = VM_SUM(fused, -2.0 * VM_MILLS_C, rp * p2, 1.0);
-    *uq = VM_SUM(fused, -2.0 * VM_MILLS_C, rq * q2, 1.0);
-    *ip = rp * p1;
-    *iq = rq * q1;
+    *u = 1.0 - 2.0 * VM_MILLS_C / (a + VM_MILLS_C);
+    *i = 1.0 / (a + VM_MILLS_D);
 }
 
 VM_INLINE double vm_mills_at_by(int fused, double u, double i) { return vm_mills_poly_by(fused, u) * i; }
 
-VM_INLINE double vm_mills_slope_at_by(int fused, double u, double i) { return vm_mills_slope_poly_by(fused, u) * i * i; }
+VM_INLINE double vm_mills_slope_at_by(int fused, double u, double i) { return vm_mills_slope_poly_by(fused, u) * (i * i); }
 
-VM_INLINE double vm_mills_join_by(int fused, double h, double t, double m0, double mq, double g, double *minus,
-                                  double *plus)
+VM_INLINE double vm_mills_series_by(int fused, double h, double t, double m, double g, double *minus, double *plus)
 {
-    /* Derivatives of M at h, signs as they are (m1 = -g), in twos: m(n+1) = (h^2 + n) m(n-1) + (n - 1) h m(n-2) does not
-     * wait for m(n), which halves the chain.  Each term joins its sum as soon as it is known. */
-    double z = t * t, z2 = z * z, z3 = z2 * z, z4 = z2 * z2, z5 = z3 * z2, z6 = z3 * z3,
-           z7 = z4 * z3, square = h * h;
-    double m2 = VM_SUM(fused, -h, g, m0);
-    double m3 = VM_SUM(fused, h, m2, -2.0 * g);
-    double m4 = VM_SUM(fused, h, m3, 3.0 * m2);
-    double m5 = VM_SUM(fused, square + 4.0, m3, 3.0 * h * m2);
-    double m6 = VM_SUM(fused, h, m5, 5.0 * m4);
-    double m7 = VM_SUM(fused, square + 6.0, m5, 5.0 * h * m4);
-    double m8 = VM_SUM(fused, h, m7, 7.0 * m6);
-    double m9 = VM_SUM(fused, square + 8.0, m7, 7.0 * h * m6);
-    double m10 = VM_SUM(fused, h, m9, 9.0 * m8);
-    double m11 = VM_SUM(fused, square + 10.0, m9, 9.0 * h * m8);
-    double m12 = VM_SUM(fused, h, m11, 11.0 * m10);
-    double m13 = VM_SUM(fused, square + 12.0, m11, 11.0 * h * m10);
-    double m14 = VM_SUM(fused, h, m13, 13.0 * m12);
-    double m15 = VM_SUM(fused, square + 14.0, m13, 13.0 * h * m12);
-    double o1 = VM_SUM(fused, m5, z2 * (1.0 / 120.0), m3 * (z * (1.0 / 6.0)));
-    double o2 = VM_SUM(fused, m9, z4 * (1.0 / 362880.0), m7 * (z3 * (1.0 / 5040.0)));
-    double o3 = VM_SUM(fused, m13, z6 * (1.0 / 6227020800.0), m11 * (z5 * (1.0 / 39916800.0)));
-    double e1 = VM_SUM(fused, m4, z2 * (1.0 / 24.0), m2 * (z * 0.5));
-    double e2 = VM_SUM(fused, m8, z4 * (1.0 / 40320.0), m6 * (z3 * (1.0 / 720.0)));
-    double e3 = VM_SUM(fused, m12, z6 * (1.0 / 479001600.0), m10 * (z5 * (1.0 / 3628800.0)));
-    /* At h = 0 m17 = 16 m15 and m16 = 15 m14, and further out they count less. */
-    double c15 = VM_SUM(fused, z, 1.0 / 22230464256000.0, 1.0 / 1307674368000.0);
-    double c14 = VM_SUM(fused, z, 1.0 / 1394852659200.0, 1.0 / 87178291200.0);
-    double half = t * (g - VM_SUM(fused, m15, z7 * c15, o1 + (o2 + o3)));
-    double even = m0 + VM_SUM(fused, m14, z7 * c14, e1 + (e2 + e3));
-    int near = vm_is_near(h, t);
-    *minus = near ? even + half : m0;
-    *plus = near ? even - half : mq;
-    return near ? 2.0 * half : m0 - mq;
+    /* Derivatives of M at h, signs as they are (the first is -g), the n-th times t^n, or t^(n-1) for odd n.  In twos,
+     * M^(n+1) = (h^2 + n) M^(n-1) + (n - 1) h M^(n-2), nothing waits for its neighbour, which halves the chain; the
+     * factors of the recursion grow by additions. */
+    double z = t * t, z2 = z + z, z4 = z2 + z2;
+    double hz = h * z, hz2 = hz + hz;
+    double a4 = VM_SUM(fused, h, hz, z4), a6 = a4 + z2, a8 = a6 + z2, a10 = a8 + z2, a12 = a10 + z2, a14 = a12 + z2;
+    double b3 = hz + hz2, b5 = b3 + hz2, b7 = b5 + hz2, b9 = b7 + hz2, b11 = b9 + hz2, b13 = b11 + hz2;
+    double c3 = z + z2, c5 = c3 + z2, c7 = c5 + z2, c9 = c7 + z2, c11 = c9 + z2, c13 = c11 + z2;
+    double second = VM_SUM(fused, -h, g, m);
+    double d2 = z * second;
+    double d3 = z * VM_SUM(fused, h, second, -2.0 * g);
+    double d4 = VM_SUM(fused, hz, d3, c3 * d2);
+    double d5 = VM_SUM(fused, a4, d3, b3 * d2);
+    double d6 = VM_SUM(fused, hz, d5, c5 * d4);
+    double d7 = VM_SUM(fused, a6, d5, b5 * d4);
+    double d8 = VM_SUM(fused, hz, d7, c7 * d6);
+    double d9 = VM_SUM(fused, a8, d7, b7 * d6);
+    double d10 = VM_SUM(fused, hz, d9, c9 * d8);
+    double d11 = VM_SUM(fused, a10, d9, b9 * d8);
+    double d12 = VM_SUM(fused, hz, d11, c11 * d10);
+    double d13 = VM_SUM(fused, a12, d11, b11 * d10);
+    double d14 = VM_SUM(fused, hz, d13, c13 * d12);
+    double d15 = VM_SUM(fused, a14, d13, b13 * d12);
+    double o1 = VM_SUM(fused, d5, 1.0 / 120.0, d3 * (1.0 / 6.0));
+    double o2 = VM_SUM(fused, d9, 1.0 / 362880.0, d7 * (1.0 / 5040.0));
+    double o3 = VM_SUM(fused, d13, 1.0 / 6227020800.0, d11 * (1.0 / 39916800.0));
+    double e1 = VM_SUM(fused, d4, 1.0 / 24.0, d2 * 0.5);
+    double e2 = VM_SUM(fused, d8, 1.0 / 40320.0, d6 * (1.0 / 720.0));
+    double e3 = VM_SUM(fused, d12, 1.0 / 479001600.0, d10 * (1.0 / 3628800.0));
+    /* The next terms as shares of the last: at h = 0 M^(17) = 16 M^(15) and M^(16) = 15 M^(14), further out they count
+     * less. */
+    double last_odd = VM_SUM(fused, z, 1.0 / 22230464256000.0, 1.0 / 1307674368000.0);
+    double last_even = VM_SUM(fused, z, 1.0 / 1394852659200.0, 1.0 / 87178291200.0);
+    double half = t * (g - VM_SUM(fused, d15, last_odd, o1 + (o2 + o3)));
+    double even = m + VM_SUM(fused, d14, last_even, e1 + (e2 + e3));
+    *minus = even + half;
+    *plus = even - half;
+    return 2.0 * half;
 }
 
-/* All of them, of one option alone: a branch leaves out the half that is not taken, which a loop could not. */
 VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, double *plus)
 {
-    double up, ip, uq, iq;
-    vm_mills_places_by(fused, h, t, &up, &ip, &uq, &iq);
-    double m0 = vm_mills_at_by(fused, up, ip);
-    if (vm_is_near(h, t))
-        return vm_mills_join_by(fused, h, t, m0, 0.0, vm_mills_slope_at_by(fused, up, ip), minus, plus);
-    *minus = m0;
-    *plus = vm_mills_at_by(fused, uq, iq);
-    return m0 - *plus;
+    double u, i, m;
+    if (vm_is_near(h, t)) {
+        vm_mills_place(h, &u, &i);
+        m = vm_mills_at_by(fused, u, i);
+        return vm_mills_series_by(fused, h, t, m, vm_mills_slope_at_by(fused, u, i), minus, plus);
+    }
+    vm_mills_place(fabs(h - t), &u, &i);
+    *minus = vm_mills_at_by(fused, u, i);
+    vm_mills_place(h + t, &u, &i);
+    *plus = vm_mills_at_by(fused, u, i);
+    return *minus - *plus;
 }
 
 /* Black-76 value of the out-of-the-money option over the smaller of forward F and strike K, for x = |ln(F / K)| and
