@@ -412,7 +412,7 @@ cdef uint8_t* flags(object given, str name, Py_ssize_t n) except? NULL:
 
 
 cdef Py_ssize_t length(object given) except -1:
-    if not isinstance(given, cnp.ndarray) or given.ndim != 1:
+    if not isinstance(given, cnp.ndarray) or cnp.PyArray_NDIM(<cnp.ndarray>given) != 1:
         raise ShapeError("forward must be a vector of float64")
     return cnp.PyArray_DIM(<cnp.ndarray>given, 0)
 

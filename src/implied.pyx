@@ -7,11 +7,12 @@ x = |ln(F / K)| and v = sigma sqrt(T) alone.  The general path takes a fixed num
 cimport numpy as cnp
 from libc.math cimport NAN, fabs, fma, sqrt
 from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
     VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio,
-    vm_mills, vm_mills_pair_by, vm_normal_quantile, vm_split,
+    vm_log_ratio_roughly, vm_mills, vm_mills_pair_by, vm_normal_quantile,
 )
 from margincore.kernels.mills cimport BLOCK, distance_of, distances, in_t, mills_pairs, mills_t, out_t
 from margincore.kernels.types cimport (
@@ -93,7 +94,7 @@ cdef inline double seed(double x, double value) noexcept nogil:
 
 
 # Total deviation v > 0 whose out-of-the-money ratio is `value`, its complement to one given apart: Householder on the
-# logarithm of the smaller of the two, whose relative error is what the price determines.
+# logarithm of the smaller of the two by that of v: the relative error is what the price determines.
 cdef double deviation(double x, double value, double complement) noexcept nogil:
     cdef double v = seed(x, value)
     cdef double h, t, a, square, density, minus, plus, difference, ratio, rest, f, f1, s2, s3, newton, step
@@ -112,19 +113,18 @@ cdef double deviation(double x, double value, double complement) noexcept nogil:
             rest = 1.0 - ratio
         if value < 0.5:
             f = vm_log_ratio(ratio, value)
-            f1 = density / ratio
+            f1 = v * density / ratio
         else:
             f = vm_log_ratio(rest, complement)
-            f1 = -density / rest
-        s2 = a * (h + t) / v
-        s3 = s2 * s2 - (3.0 * h * h + t * t) / (v * v)
+            f1 = -v * density / rest
+        s2 = a * (h + t)
+        s3 = s2 * s2 - (3.0 * h * h + t * t)
         newton = -f / f1
         step = newton * (1.0 + 0.5 * (s2 - f1) * newton) / (
             1.0 + newton * ((s2 - f1) + (s3 - 3.0 * f1 * s2 + 2.0 * f1 * f1) * newton / 6.0))
-        if not (step > -0.7 * v and step < 2.0 * v):
-            step = newton
-            step = -0.7 * v if step < -0.7 * v else (2.0 * v if step > 2.0 * v else step)
-        v = v + step
+        if not (step > -0.7 and step < 2.0):
+            step = -0.7 if newton < -0.7 else (2.0 if newton > 2.0 else newton)
+        v = v + v * step
     return v
 
 
@@ -134,6 +134,9 @@ cdef double DISTANCE_MOST = 1.25
 # Prices between these bounds leave room for the products of `stepped`.
 cdef double PRICE_LEAST = 1e-150
 cdef double PRICE_MOST = 1e150
+# Within them a volatility that the fit serves is no subnormal; what would be is too small.
+cdef double YEARS_MOST = 1e8
+cdef double SIGMA_LEAST = 2.2250738585072014e-308
 
 
 # The intrinsic value and what its rounding lost: the difference of two prices is exact as a sum of two doubles.
@@ -176,21 +179,12 @@ cdef inline double code_of(double premium, double f, double k, double years, dou
     return c if finite == 0.0 else <double>MC_VOL_NOT_FINITE
 
 
-# ln(1 + f) / f between sqrt(1/2) and sqrt(2), 2e-7: enough for a seed, and no division.
-cdef inline double seed_log_series(double f) noexcept nogil:
-    cdef double z = f * f
-    cdef double low = (0.33335058947731244 - 0.24969909061829537 * f) * z + (0.9999999453094298 - 0.5000036512347241 * f)
-    cdef double high = (0.16222581077966713 - 0.1010689643393922 * f) * z + (0.1990016539129474 - 0.17250829659918068 * f)
-    return high * (z * z) + low
-
-
 # Deviation of Bachelier's formula over the mean of forward and strike for the same value, 2e-6 relative.
 cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
-    cdef double y = fabs(f - k) / excess
-    cdef double u, exponent, log_one, square, odd, p, q, s
-    y = 1e-6 if y < 1e-6 else y                      # at the money the limit, to 5e-7
-    u = vm_split(1.0 + y, &exponent) - 1.0
-    log_one = exponent * 0.6931471805599453 + u * seed_log_series(u)
+    cdef double least = 1e-6 * excess, distance = fabs(f - k)
+    cdef double log_one, square, odd, p, q, s
+    distance = distance if distance > least else least           # at the money the limit, to 5e-7
+    log_one = vm_log_ratio_roughly(excess + distance, excess)
     square = log_one * log_one                       # even and odd terms apart: half the chain
     p = (2.78047029861779e-05 * square + 0.014937385973428209) * square + 0.39894311450817455
     q = (3.953732270113914e-08 * square + 0.0014887982555103312) * square + 0.09973001019952313
@@ -198,7 +192,7 @@ cdef inline double normal_of(double f, double k, double excess) noexcept nogil:
     q = (0.00019183087372235855 * square + 0.04121539951046933) * square + 1.0
     odd = (1.1445401007386407e-06 * square + 0.004642399229537351) * square + 0.24998956343371026
     q = odd * log_one + q
-    s = y * excess * q / (log_one * p * (0.5 * f + 0.5 * k))
+    s = distance * q / (log_one * p * (0.5 * f + 0.5 * k))
     return s if log_one <= 80.0 else 1e300
 
 
@@ -251,11 +245,10 @@ cdef inline double density_of(double h, double t) noexcept nogil:
 
 
 # One step of fourth order as a share of v, from 2.2e-5 to the last bits: n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2 and
-# g3 the higher derivatives of the logarithm of the value over the first.  `gap` is the value over the wanted one, less
-# one; (1 + gap) ln(1 + gap) is a series of six terms.
+# g3 the higher derivatives of the logarithm of the value by ln v over the first.  `gap` is the value over the wanted one,
+# less one; (1 + gap) ln(1 + gap) is a series of six terms.
 cdef inline double stepped(double v, double h, double t, double density, double both, double difference, double least,
                            double excess) noexcept nogil:
-    cdef double one = 1.0 / v
     cdef double a = h - t
     cdef double beyond = a if t >= VM_NEAR else 1.0
     cdef double mass = density * least
@@ -265,55 +258,62 @@ cdef inline double stepped(double v, double h, double t, double density, double 
     cdef double square = gap * gap
     cdef double series = (1.0 + 0.5 * gap) + square * (
         (0.08333333333333333 * gap - 0.16666666666666666) + square * (0.03333333333333333 * gap - 0.05))
-    cdef double newton = -(excess * (excess * shared)) * gap * series
-    cdef double f1 = mass / value
-    cdef double s2 = a * (h + t) * one
-    cdef double s3 = s2 * s2 - (3.0 * h * h + t * t) * (one * one)
+    cdef double newton = -(excess * (excess * shared) * (1.0 / v)) * gap * series
+    cdef double f1 = mass * v / value
+    cdef double s2 = a * (h + t)
+    cdef double s3 = s2 * s2 - (3.0 * h * h + t * t)
     cdef double g2 = s2 - f1
     cdef double g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
-    return newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666))) * one
+    return newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
 
 
-# 1 where the fit gives the volatility: everywhere but for other codes and far from the money.
-cdef inline int64_t is_served(double code, double normal, double x, double excess, double least) noexcept nogil:
-    return ((code == <double>MC_VOL_OK) & (normal <= NORMAL_MOST) & (x <= DISTANCE_MOST) & (PRICE_LEAST < excess)
-            & (least < PRICE_MOST))
+# 1 where the fit gives the volatility: not far from the money, and nothing about the option is wrong.
+cdef inline int64_t is_served(double normal, double x, double excess, double room, double least,
+                              double years) noexcept nogil:
+    return ((normal <= NORMAL_MOST) & (x <= DISTANCE_MOST) & (PRICE_LEAST < excess) & (least < PRICE_MOST)
+            & (room > 0.0) & (years > 0.0) & (years < YEARS_MOST))
 
 
-# What is there instead: what other codes have, and the general path.
-cdef double unserved(double code, double x, double excess, double room, double least, double years) noexcept nogil:
-    if code != MC_VOL_OK:
-        return 0.0 if code == MC_VOL_AT_INTRINSIC else NAN
-    return deviation(x, excess / least, room / least) / sqrt(years)
+# Everywhere else: the code, and the volatility by the general path if there is one.
+cdef double unserved(double premium, double forward, double strike, double years, double sign, double excess, double room,
+                     double x, uint8_t* code) noexcept nogil:
+    cdef double least = forward if forward < strike else strike, sigma
+    code[0] = <uint8_t>code_of(premium, forward, strike, years, sign, excess, room)
+    if code[0] == MC_VOL_OK:
+        sigma = deviation(x, excess / least, room / least) / sqrt(years)
+        if sigma >= SIGMA_LEAST:
+            return sigma
+        code[0] = MC_VOL_TOO_SMALL
+    return 0.0 if code[0] == MC_VOL_AT_INTRINSIC else NAN
+
+
+# The step comes last: what it is multiplied by is divided while it is worked out.
+cdef inline double whole(double v, double years, double step) noexcept nogil:
+    cdef double sigma = v / sqrt(years)
+    return sigma + sigma * step
 
 
 # One option alone has no others to overlap with, and stays in registers.
 cdef double implied_one(double premium, double forward, double strike, double years, double sign, bint inverse,
-                        double* code) noexcept nogil:
+                        uint8_t* code) noexcept nogil:
     cdef double room, minus, plus, difference
     cdef double excess = (excess_inverse_of(premium, forward, strike, sign, &room) if inverse
                           else excess_of(premium, forward, strike, sign, &room))
     cdef double x = distance_of(0, forward, strike)
     cdef double least = forward if forward < strike else strike
     cdef double normal = normal_of(forward, strike, excess)
-    cdef double v = seed_of(normal, x), h = x * (1.0 / v), t = 0.5 * v
-    code[0] = code_of(premium, forward, strike, years, sign, excess, room)
+    cdef double v = seed_of(normal, x), h = x / v, t = 0.5 * v
+    if not is_served(normal, x, excess, room, least, years):
+        return unserved(premium, forward, strike, years, sign, excess, room, x, code)
+    code[0] = MC_VOL_OK
     difference = vm_mills_pair_by(0, h, t, &minus, &plus)
-    if is_served(code[0], normal, x, excess, least):
-        return whole(v / sqrt(years), stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess))
-    return unserved(code[0], x, excess, room, least, years)
-
-
-# Divided before the step is known, a wait less.
-cdef inline double whole(double sigma, double step) noexcept nogil:
-    return sigma + sigma * step
+    return whole(v, years, stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess))
 
 
 cdef struct block_t:
     double sign[BLOCK]
     double excess[BLOCK]                 # premium above intrinsic value
     double room[BLOCK]                   # greatest premium less premium
-    double code[BLOCK]                   # status
     double normal[BLOCK]
     double x[BLOCK]                      # |ln(F / K)|
     double v[BLOCK]                      # total deviation
@@ -344,13 +344,6 @@ cdef void excess_inverse_loop(in_t premium, in_t forward, in_t strike, in_t sign
         room[i] = left
 
 
-cdef void codes_loop(in_t premium, in_t forward, in_t strike, in_t years, in_t sign, in_t excess, in_t room, out_t code,
-                     Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        code[i] = code_of(premium[i], forward[i], strike[i], years[i], sign[i], excess[i], room[i])
-
-
 cdef void normals_loop(in_t forward, in_t strike, in_t excess, out_t normal, out_t least, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
@@ -367,7 +360,7 @@ cdef void seeds_loop(in_t normal, in_t x, out_t v, Py_ssize_t n) noexcept nogil:
 cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        h[i] = x[i] * (1.0 / v[i])
+        h[i] = x[i] / v[i]
         t[i] = 0.5 * v[i]
         density[i] = density_of(h[i], t[i])
 
@@ -382,15 +375,15 @@ cdef void steps_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t d
 cdef void sigmas_loop(in_t years, in_t v, in_t step, out_t sigma, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        sigma[i] = whole(v[i] / sqrt(years[i]), step[i])
+        sigma[i] = whole(v[i], years[i], step[i])
 
 
-cdef int64_t served_loop(in_t code, in_t normal, in_t x, in_t excess, in_t least, int64_t* served,
+cdef int64_t served_loop(in_t normal, in_t x, in_t excess, in_t room, in_t least, in_t years, int64_t* served,
                          Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef int64_t count = 0
     for i in range(n):
-        served[i] = is_served(code[i], normal[i], x[i], excess[i], least[i])
+        served[i] = is_served(normal[i], x[i], excess[i], room[i], least[i], years[i])
         count += served[i]
     return count
 
@@ -406,7 +399,6 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
         excess_inverse_loop(premium, forward, strike, b.sign, b.excess, b.room, n)
     else:
         excess_loop(premium, forward, strike, b.sign, b.excess, b.room, n)
-    codes_loop(premium, forward, strike, years, b.sign, b.excess, b.room, b.code, n)
     distances(0, forward, strike, b.x, n)
     normals_loop(forward, strike, b.excess, b.normal, b.least, n)
     seeds_loop(b.normal, b.x, b.v, n)
@@ -414,24 +406,23 @@ cdef void implied_block(in_t premium, in_t forward, in_t strike, in_t years, con
     mills_pairs(0, b.h, b.t, m, n)
     steps_loop(b.h, b.t, b.density, m.minus, m.plus, m.difference, b.least, b.excess, b.v, b.step, n)
     sigmas_loop(years, b.v, b.step, sigma, n)
-    for i in range(n):
-        status[i] = <uint8_t>b.code[i]
-    if served_loop(b.code, b.normal, b.x, b.excess, b.least, b.served, n) == n:
+    memset(status, MC_VOL_OK, n)
+    if served_loop(b.normal, b.x, b.excess, b.room, b.least, years, b.served, n) == n:
         return
     for i in range(n):
         if not b.served[i]:
-            sigma[i] = unserved(b.code[i], b.x[i], b.excess[i], b.room[i], b.least[i], years[i])
+            sigma[i] = unserved(premium[i], forward[i], strike[i], years[i], b.sign[i], b.excess[i], b.room[i], b.x[i],
+                                &status[i])
 
 
 cdef void implied_loop(in_t premium, in_t forward, in_t strike, in_t years, const uint8_t* is_call, bint inverse,
                        out_t sigma, code_t status, Py_ssize_t n) noexcept nogil:
     cdef block_t b
     cdef Py_ssize_t i = 0, m
-    cdef double code
     if n < 4:
         for i in range(n):
-            sigma[i] = implied_one(premium[i], forward[i], strike[i], years[i], 2.0 * is_call[i] - 1.0, inverse, &code)
-            status[i] = <uint8_t>code
+            sigma[i] = implied_one(premium[i], forward[i], strike[i], years[i], 2.0 * is_call[i] - 1.0, inverse,
+                                   &status[i])
         return
     while i < n:
         m = n - i if n - i < BLOCK else BLOCK
@@ -481,5 +472,5 @@ def volatilities(premium, forward, strike, years, is_call, out, status, bint inv
 
 def volatility(double premium, double forward, double strike, double years, bint is_call, bint inverse=False):
     """Volatility a year of one undiscounted premium; NaN where there is none, 0 at intrinsic value."""
-    cdef double code
+    cdef uint8_t code
     return implied_one(premium, forward, strike, years, 1.0 if is_call else -1.0, inverse, &code)

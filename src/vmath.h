@@ -192,25 +192,38 @@ VM_INLINE int64_t vm_unusual(double x)
     return (int64_t)((bits - UINT64_C(0x2010000000000000)) | (UINT64_C(0x5FDFFFFFFFFFFFFF) - bits));
 }
 
-/* ln(a / b) + more ln 2 for usual arguments.  b 2^k is brought within a factor of 1.51 of a (the bits of a double are
- * nearly a logarithm), where the difference is exact; then Tang's series on |s| <= 0.201, minimax, 2^-56.7 of the
- * result. */
-VM_INLINE double vm_log_ratio_scaled_by(int fused, double a, double b, double more)
+/* s and k with a / b = 2^k (1 + s) / (1 - s), |s| <= 0.201, for usual arguments: b 2^k is brought within a factor of 1.51
+ * of a (the bits of a double are nearly a logarithm), where the difference is exact. */
+VM_INLINE double vm_ratio_split(double a, double b, double *k)
 {
     const uint64_t offset = UINT64_C(0x4008000000000000);                    /* 1024.5 units of the exponent */
     uint64_t gap = (uint64_t)vm_bits(a) - (uint64_t)vm_bits(b) + offset;
-    double k = vm_real((int64_t)((gap >> 52) | UINT64_C(0x4330000000000000))) - 4503599627371520.0 + more;
     double near = vm_real((int64_t)((uint64_t)vm_bits(b) + (gap & UINT64_C(0xFFF0000000000000))
                                     - UINT64_C(0x4000000000000000)));
-    double s = (a - near) / (a + near);
+    *k = vm_real((int64_t)((gap >> 52) | UINT64_C(0x4330000000000000))) - 4503599627371520.0;
+    return (a - near) / (a + near);
+}
+
+/* ln(a / b) for usual arguments, 2e-7 of it: for seeds. */
+VM_INLINE double vm_log_ratio_roughly(double a, double b)
+{
+    double k, s = vm_ratio_split(a, b, &k), z = s * s;
+    return k * 0.69314718055994531 + s * (2.0 + z * (0.6664563499851943 + 0.4166352034378597 * z));
+}
+
+/* ln(a / b) + more ln 2 for usual arguments: Tang's series, minimax, 2^-56.7 of the result. */
+VM_INLINE double vm_log_ratio_scaled_by(int fused, double a, double b, double more)
+{
+    double k, s = vm_ratio_split(a, b, &k);
     double z = s * s, square = z * z;
     double odd = VM_SUM(fused, 0.15248043107998782, square, 0.2222213586943041);
     double even = VM_SUM(fused, 0.15384833812245677, square, 0.18186463582098);
     odd = VM_SUM(fused, odd, square, 0.39999999995981084);
     even = VM_SUM(fused, even, square, 0.28571429427603884);
     even = VM_SUM(fused, even, square, 0.6666666666667305);
-    double series = VM_SUM(fused, odd, z, even) * z;
-    return VM_SUM(fused, k, VM_LN2_HI, VM_SUM(fused, 2.0, s, VM_SUM(fused, s, series, k * VM_LN2_LO)));
+    k = k + more;
+    return VM_SUM(fused, k, VM_LN2_HI,
+                  VM_SUM(fused, 2.0, s, VM_SUM(fused, s, VM_SUM(fused, odd, z, even) * z, k * VM_LN2_LO)));
 }
 
 VM_INLINE double vm_log_ratio_usual_by(int fused, double a, double b)

@@ -114,6 +114,7 @@ S = mc.VolStatus
     (10.5, 100.0, -90.0, 1.0, "call", S.OUT_OF_RANGE), (NAN, 100.0, 90.0, 1.0, "call", S.NOT_FINITE),
     (10.5, INF, 90.0, 1.0, "call", S.NOT_FINITE), (10.5, 100.0, NAN, 1.0, "call", S.NOT_FINITE),
     (10.5, 100.0, 90.0, INF, "call", S.NOT_FINITE), (1e-305, 100.0, 110.0, 1.0, "call", S.TOO_SMALL),
+    (1e-150, 1e150, 1e150, 1e150, "call", S.TOO_SMALL), (1e-150, 1e140, 1e140, 1e9, "call", S.OK),
 ])
 def test_status(premium, forward, strike, years, right, status):
     found = mc.implied_volatility(premium, forward, strike, years, right)
@@ -124,6 +125,34 @@ def test_status(premium, forward, strike, years, right, status):
         assert found.sigma == 0.0
     else:
         assert np.isnan(found.sigma)
+
+
+@pytest.mark.parametrize("ratio", [1e-15, 1e-120, 1e-149, 1e-160, 1e-200, 1e-299])
+@pytest.mark.parametrize("forward", [1e-20, 100.0, 1e149])
+def test_the_least_values_at_the_money(ratio, forward):
+    # the inverse of v overflows in its square there
+    found = mc.implied_volatility(ratio * forward, forward, forward, 2.0, "call")
+    assert found.status == S.OK
+    assert found.sigma == pytest.approx(math.sqrt(math.pi) * (ratio * forward / forward), rel=1e-14)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_ok_is_a_normal_number_whatever_comes(inverse):
+    rng = np.random.default_rng(5)
+    pool = np.array([0.0, -0.0, 5e-324, 1e-310, 2.3e-308, 1e-300, 1e-200, 1e-154, 1e-150, 1e-100, 1e-10, 0.1, 0.5, 1.0,
+                     1.5, 2.0, 99.0, 100.0, 101.0, 1e5, 1e100, 1e149, 1e150, 1e200, 1e300, 1.7e308, INF, -INF, NAN, -1])
+    premium, forward, strike, years = rng.choice(pool, (4, 60_000))
+    right = rng.integers(0, 2, premium.size).astype(np.uint8)
+    close = rng.random(premium.size) < 0.5
+    with np.errstate(all="ignore"):
+        premium[close] = forward[close] * rng.random(close.sum())
+        strike[close] = forward[close] * np.exp(rng.normal(0.0, 0.3, close.sum()))
+    sigma, status = np.empty(premium.size), np.empty(premium.size, np.uint8)
+    implied.volatilities(premium, forward, strike, years, right, sigma, status, inverse)
+    ok, intrinsic = status == S.OK, status == S.AT_INTRINSIC
+    assert ok.sum() > 5_000
+    assert (np.isfinite(sigma[ok]) & (sigma[ok] >= 2.0**-1022)).all()
+    assert (sigma[intrinsic] == 0.0).all() and np.isnan(sigma[~(ok | intrinsic)]).all()
 
 
 def test_inverse_bounds():

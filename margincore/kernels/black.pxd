@@ -22,8 +22,8 @@ cdef extern from "vmath.h" nogil:
     double vm_black_shape(double distance, double deviation, double* t)
     const double VM_NEAR
     int64_t vm_bits(double x)
-    double vm_split(double x, double* exponent)
     int64_t vm_unusual(double x)
+    double vm_log_ratio_roughly(double a, double b)
     double vm_log_ratio_usual_by(int fused, double a, double b)
     int vm_is_near(double h, double t)
     void vm_mills_place(double a, double* u, double* i)
