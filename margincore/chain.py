@@ -37,9 +37,28 @@ def read_rows(path: str | Path) -> Any:
             optional("a parquet file", "pyarrow", "pandas")
             return pandas.read_parquet(file, engine="pyarrow").to_dict("records")
         with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
-            return list(csv.DictReader(stream)) if name.endswith(".csv") else json.load(stream)
-    except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
+            return csv_rows(stream) if name.endswith(".csv") else json.load(stream)
+    except RangeError:
+        raise
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise RangeError(f"path must be readable as its ending says, {str(file)!r} is not: {error}") from None
+
+
+def csv_rows(lines: Iterable[str]) -> list[dict[str, str]]:
+    """Rows of a CSV table, by the names of its first line."""
+    try:
+        table = csv.DictReader(lines)
+        names = [name for name in table.fieldnames or () if name]
+        rows = list(table)
+    except csv.Error as error:
+        raise RangeError(f"rows must be readable as CSV, are not: {error}") from None
+    for name in names:
+        if names.count(name) > 1:
+            raise RangeError(f"columns must have names of their own, {name!r} stands more than once")
+    for at, row in enumerate(rows, 1):
+        if None in row:
+            raise RangeError(f"rows must be no longer than the first line, row {at} has more cells")
+    return rows
 
 
 def snapshots(rows: Iterable[Row]) -> list[list[Row]]:

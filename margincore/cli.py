@@ -30,7 +30,7 @@ from margincore.surface_report import (
     surface_text,
     volatilities_text,
 )
-from margincore.units import Status, stamps
+from margincore.units import Status, filename, stamps
 from margincore.validation.walk_forward import METHODS
 from margincore.var_report import (
     MODELS,
@@ -273,6 +273,7 @@ def _volatilities(arguments: argparse.Namespace) -> int:
 
 
 def _surface(arguments: argparse.Namespace) -> int:
+    _check_folders(arguments, "plot", "save")
     quotes = _quotes(arguments)
     surface = calibrate(quotes)
     data = surface_report(quotes, surface)
@@ -289,7 +290,16 @@ def _quotes(arguments: argparse.Namespace) -> Quotes:
                        at_ns=None if arguments.time is None else int(stamps("time", arguments.time)))
 
 
+def _check_folders(arguments: argparse.Namespace, *names: str) -> None:
+    """What would fail after the work fails before it."""
+    for name in names:
+        path = getattr(arguments, name)
+        if path is not None and not filename(f"--{name}", path).parent.is_dir():
+            raise RangeError(f"--{name} must name a file in a folder that exists, was {path!r}")
+
+
 def _value_at_risk(arguments: argparse.Namespace) -> int:
+    _check_folders(arguments, "plot")
     if arguments.plot is not None and not arguments.backtest:
         raise RangeError("--plot must come with --backtest, which makes the bands it shows")
     series = load_series(arguments.returns, columns=arguments.column, prices=arguments.prices,

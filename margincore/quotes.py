@@ -117,7 +117,7 @@ def chain_quotes(chain: Chain, *, futures: Mapping[int, float] | None = None, fo
         ``"auto"``: the venue's future where put-call parity agrees with it within the spreads (a future is quoted
         tighter than two options), else parity where at least three pairs are quoted, else the future.
     stale_seconds : float
-        Quotes older than this at `chain.time_ns` are left out.
+        Quotes further than this from `chain.time_ns` are left out: older ones, and those of a time to come.
 
     Raises
     ------
@@ -161,10 +161,10 @@ def _first_look(chain: Chain, stale_seconds: float) -> Ints:
     bid, ask = chain.bid, chain.ask
     no_bid, no_ask = np.isnan(bid) | (bid == 0.0), np.isnan(ask) | (ask == 0.0)
     assert chain.quote_ns is not None
-    old = (chain.quote_ns > 0) & (chain.time_ns - chain.quote_ns > stale_seconds * NS_PER_SECOND)
+    far = (chain.quote_ns > 0) & (np.abs(chain.time_ns - chain.quote_ns) > stale_seconds * NS_PER_SECOND)
     reason: Ints = np.select(
         [chain.expiry_ns <= chain.time_ns, ~((chain.strike > 0.0) & (chain.strike < np.inf)),
-         (bid < 0.0) | (ask < 0.0) | np.isinf(bid) | np.isinf(ask), no_bid & no_ask, no_ask, ~no_bid & (bid > ask), old,
+         (bid < 0.0) | (ask < 0.0) | np.isinf(bid) | np.isinf(ask), no_bid & no_ask, no_ask, ~no_bid & (bid > ask), far,
          no_bid],
         [Reason.EXPIRED, Reason.BAD_STRIKE, Reason.BAD_PRICE, Reason.NO_QUOTE, Reason.NO_QUOTE, Reason.CROSSED,
          Reason.STALE, Reason.ASK_ALONE], Reason.TWO_SIDED).astype(np.int64)

@@ -5,6 +5,7 @@ Each function returns plain data (JSON can hold it) and each has a twin that lay
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from pathlib import Path
@@ -26,7 +27,7 @@ Data = dict[str, Any]
 
 
 def load_quotes(path: str | Path, *, currency: str | None = None, at_ns: int | None = None) -> Quotes:
-    """Filtered quotes of one snapshot of a chain file.
+    """Filtered quotes of one snapshot of a chain file; the chain's rows have their numbers in the file.
 
     Parameters
     ----------
@@ -37,13 +38,16 @@ def load_quotes(path: str | Path, *, currency: str | None = None, at_ns: int | N
     at_ns : int, optional
         The last snapshot that began at or before this time; the last of the file when omitted.
     """
-    rows = [row for row in rows_of(read_rows(path)) if currency is None or _belongs(row, currency)]
-    groups = snapshots(rows)
+    rows = rows_of(read_rows(path))
+    numbers = {id(row): at for at, row in enumerate(rows)}
+    groups = snapshots(row for row in rows if currency is None or _belongs(row, currency))
     if at_ns is not None:
         groups = [group for group in groups if _begun(group) <= at_ns]
     if not groups:
         raise MissingDataError(f"path must hold a snapshot of the options asked for, {str(path)!r} has none")
-    return chain_quotes(Chain.from_rows(groups[-1], currency=currency))
+    chain, at = Chain.from_rows(groups[-1], currency=currency), [numbers[id(row)] for row in groups[-1]]
+    return chain_quotes(dataclasses.replace(chain, row=np.array(at)[chain.row],
+                                            skipped=tuple((at[row], reason) for row, reason in chain.skipped)))
 
 
 def implied_volatilities(quotes: Quotes) -> Data:

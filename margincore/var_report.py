@@ -5,7 +5,6 @@ Each function returns plain data (JSON can hold it) and each has a twin that lay
 
 from __future__ import annotations
 
-import csv
 import datetime
 import math
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from margincore.chain import read_rows
+from margincore.chain import csv_rows, read_rows
 from margincore.errors import MissingDataError, NotFiniteError, RangeError, ShapeError
 from margincore.estimation import estimate
 from margincore.io.rows import rows_of, time_of
@@ -126,7 +125,7 @@ def load_prices(path: str) -> PricePanel:
 
 def _columns(path: str, columns: Sequence[str], *,
              bars: bool = False) -> tuple[list[str], Floats, Ints | None, tuple[str, ...]]:
-    rows = rows_of(list(csv.DictReader(sys.stdin)) if path == "-" else read_rows(path))
+    rows = rows_of(csv_rows(sys.stdin) if path == "-" else read_rows(path))
     if not rows:
         raise MissingDataError(f"returns must hold rows, {path!r} has none")
     known = [str(name) for name in rows[0]]

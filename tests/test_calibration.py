@@ -437,6 +437,7 @@ def rows_with(**changes):
     ({"ask": (7, np.inf)}, Reason.BAD_PRICE),
     ({"bid": (7, 90.0)}, Reason.CROSSED),
     ({"quote_ns": (7, NOW - NS_PER_DAY)}, Reason.STALE),
+    ({"quote_ns": (7, NOW + NS_PER_DAY)}, Reason.STALE),
     ({"strike": (7, float(generated().strike[8]))}, Reason.DUPLICATE),
     ({"bid": (7, 0.0)}, Reason.ASK_ALONE),
     ({"ask": (7, 1e9)}, Reason.ABOVE_MAXIMUM),

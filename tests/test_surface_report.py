@@ -14,6 +14,7 @@ from shared_data import shared
 from margincore.calibration import calibrate
 from margincore.cli import main
 from margincore.errors import MissingDataError, RangeError
+from margincore.quotes import bad_rows
 from margincore.surface import VolSurface
 from margincore.surface_report import implied_volatilities, load_quotes, surface_report, surface_text, volatilities_text
 from margincore.units import NS_PER_DAY, utc
@@ -103,6 +104,17 @@ def test_snapshot_and_currency_are_chosen(tmp_path):
         load_quotes(path, currency="BTC", at_ns=NOW - 1)
 
 
+def test_rows_left_out_have_their_numbers_in_the_file(tmp_path):
+    first = [{**row, "instrument_name": row["instrument_name"].replace("BTC", "ETH")} for row in rows()]
+    later = [{**row, "creation_timestamp": row["creation_timestamp"] + 3_600_000} for row in rows()]
+    later[5]["ask_price"] = 0.0
+    later[9]["instrument_name"] = "BTC-31FEB26-70000-C"
+    (tmp_path / "chain.json").write_text(json.dumps(first + later[::-1]))
+    found = {row["row"]: row["reason"] for row in bad_rows(load_quotes(tmp_path / "chain.json", currency="BTC"))}
+    last = len(first) + len(later) - 1
+    assert found == {last - 5: "NO_QUOTE", last - 9: "NO_OPTION", len(first): "CROSSED"}
+
+
 def test_verbs(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path, picture, saved = tmp_path / "chain.json", tmp_path / "s.png", tmp_path / "s.json"
@@ -140,6 +152,8 @@ BROKEN = {
     "an error": ("c.json", b'{"error": 1}', "rows must hold options"),
     "other columns": ("c.csv", b"a,b\n1,2\n", "rows must hold options"),
     "nul": ("c.csv", HEAD + b"\0,1\n", "must hold options"),
+    "a column twice": ("c.csv", b"bid_price," + HEAD + b"1,BTC-27MAR26-7-C,1,2,3\n", "stands more than once"),
+    "a long row": ("c.csv", HEAD + b"BTC-27MAR26-70000-C,1,2,3,4\n", "row 1 has more cells"),
     "no options": ("c.csv", table(instrument_name="BTC-PERPETUAL"), "rows must hold options"),
     "no such day": ("c.csv", table(instrument_name="BTC-31FEB26-70000-C"), "rows must hold options"),
     "no time": ("c.csv", table(creation_timestamp=""), "carry no time"),
@@ -169,9 +183,10 @@ def test_a_broken_chain_is_exit_code_1_and_one_clear_line(capsys, tmp_path, verb
 @pytest.mark.parametrize(("options", "words"), [
     (("--currency", "XRP"), "snapshot of the options asked for"), (("--time", "noon"), "time must be an ISO date"),
     (("--time", "1999-01-01"), "snapshot of the options asked for"), (("--save", "{d}"), "directory"),
-    (("--save", "{d}/no/s.json"), "No such file"), (("--save", ""), "path must be a file's name"),
-    (("--plot", "{d}/p.nope"), "path must end in one of"), (("--plot", ""), "path must be a file's name"),
-    (("--plot", "a\0b.png"), "path must be a file's name"), (("--plot", "{d}/no/p.png"), "No such file")])
+    (("--save", "{d}/no/s.json"), "--save must name a file in a folder that exists"),
+    (("--save", ""), "--save must be a file's name"), (("--plot", "{d}/p.nope"), "path must end in one of"),
+    (("--plot", ""), "--plot must be a file's name"), (("--plot", "a\0b.png"), "--plot must be a file's name"),
+    (("--plot", "{d}/no/p.png"), "--plot must name a file in a folder that exists")])
 def test_bad_options_are_exit_code_1_and_one_clear_line(capsys, tmp_path, options, words):
     if "--plot" in options:
         pytest.importorskip("matplotlib")
