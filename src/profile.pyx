@@ -16,9 +16,11 @@ from margincore.errors import RangeError, ShapeError
 cnp.import_array()
 
 cdef extern from "vmath.h" nogil:
-    double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
+    double vm_black_node(double forward, double strike, double x, double inverse_v, double side)
     double vm_exp(double x)
     double vm_log_ratio(double a, double b)
+    double vm_node_deviation(double v)
+    double vm_node_log(double x)
 
 cdef extern from *:
     """
@@ -35,28 +37,19 @@ cdef enum:
     CHECKS = 5       # its error is looked at in the extrema of the node polynomial, the ends among them
     LEVELS_MAX = 13  # nodes in volatility
 
-# Below this the volatility is zero, as in revaluation.
-cdef double DEVIATION_MIN = 1e-200
-
 
 cdef struct Option:
-    double forward, strike, x, root, put, scale, now
+    double forward, strike, x, root, side, scale, now
     bint inverse
 
 
-cdef inline double deviation(double sigma, double root) noexcept nogil:
-    cdef double v = sigma * root
-    return DEVIATION_MIN if v < DEVIATION_MIN else v
-
-
 # Profits of one contract in its settlement asset, after ln(spot) moved by y and at deviations v; a vector loop.
-cdef void profits(Py_ssize_t n, const Option *o, mc_crd y, mc_crd growth, mc_crd v, mc_crd inverse_v, mc_crd per_unit,
+cdef void profits(Py_ssize_t n, const Option *o, mc_crd y, mc_crd growth, mc_crd inverse_v, mc_crd per_unit,
                   mc_rd out) noexcept nogil:
-    cdef double forward = o.forward, strike = o.strike, x = o.x, put = o.put, scale = o.scale, now = o.now
+    cdef double forward = o.forward, strike = o.strike, x = o.x, side = o.side, scale = o.scale, now = o.now
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = scale * (vm_black_node(forward * growth[i], strike, x + y[i], v[i], inverse_v[i], put) * per_unit[i]
-                          - now)
+        out[i] = scale * (vm_black_node(forward * growth[i], strike, x + y[i], inverse_v[i], side) * per_unit[i] - now)
 
 
 cdef inline double cubic(const double *c, double t) noexcept nogil:
@@ -100,7 +93,7 @@ cdef struct Rule:
     const double *level        # the checks' place between the ends of the range of volatility, in [-1, 1]
     const double *across
     const double *along
-    double *scratch            # six rows of `room` doubles
+    double *scratch            # five rows of `room` doubles
     Py_ssize_t room
 
 
@@ -109,8 +102,7 @@ cdef double *values(const Option *o, const Rule *r, const double *edges, const d
                     const double *place, Py_ssize_t factors, const double *factor) noexcept nogil:
     cdef double *y = r.scratch
     cdef double *growth = y + r.room
-    cdef double *v = growth + r.room
-    cdef double *inverse_v = v + r.room
+    cdef double *inverse_v = growth + r.room
     cdef double *per_unit = inverse_v + r.room
     cdef Py_ssize_t cell, i, j, at = 0, n = r.cells * points * factors
     cdef double move, up, down
@@ -121,11 +113,11 @@ cdef double *values(const Option *o, const Rule *r, const double *edges, const d
             down = 1.0 / up if o.inverse else 1.0
             for j in range(factors):
                 y[at], growth[at], per_unit[at] = move, up, down
-                v[at] = deviation(sigma[cell * points + i] * factor[j], o.root)
+                inverse_v[at] = vm_node_deviation(sigma[cell * points + i] * factor[j] * o.root)
                 at += 1
     for at in range(n):
-        inverse_v[at] = 1.0 / v[at]
-    profits(n, o, y, growth, v, inverse_v, per_unit, per_unit + r.room)
+        inverse_v[at] = 1.0 / inverse_v[at]
+    profits(n, o, y, growth, inverse_v, per_unit, per_unit + r.room)
     return per_unit + r.room
 
 
@@ -200,20 +192,20 @@ def fit(const double[:, ::1] terms not None, const double[:, ::1] edges not None
     if options == 0:
         return
     r.room = r.cells * (POINTS * r.levels if POINTS * r.levels > CHECKS * r.checks else CHECKS * r.checks)
-    r.scratch = <double *> malloc(6 * r.room * sizeof(double))
+    r.scratch = <double *> malloc(5 * r.room * sizeof(double))
     if r.scratch == NULL:
         raise MemoryError
     r.points, r.check_points = &points[0], &check_points[0]
     r.level, r.across, r.along = &level[0], &across[0, 0], &along[0, 0]
     with nogil:
         for i in range(options):
-            o.forward, o.strike, o.root, o.put, o.scale = (
-                terms[i, 0], terms[i, 1], terms[i, 2], terms[i, 3], terms[i, 4])
+            o.forward, o.strike, o.root, o.side, o.scale = (
+                terms[i, 0], terms[i, 1], terms[i, 2], 1.0 - 2.0 * terms[i, 3], terms[i, 4])
             o.inverse = terms[i, 6] != 0.0
             r.stretch, r.check_stretch = &stretch[i, 0], &check_stretch[i, 0]
-            o.x = vm_log_ratio(o.forward, o.strike)
-            v = deviation(terms[i, 5], o.root)
-            o.now = vm_black_node(o.forward, o.strike, o.x, v, 1.0 / v, o.put)
+            o.x = vm_node_log(vm_log_ratio(o.forward, o.strike))
+            v = vm_node_deviation(terms[i, 5] * o.root)
+            o.now = vm_black_node(o.forward, o.strike, o.x, 1.0 / v, o.side)
             error[i] = fit_option(&o, &r, &edges[i, 0], &sigma[i, 0, 0], &check_sigma[i, 0, 0],
                                   &coefficient[i, 0, 0, 0])
     free(r.scratch)

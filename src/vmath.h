@@ -471,68 +471,113 @@ VM_INLINE double vm_black_value(double forward, double strike, double x, double 
     return low * vm_otm_ratio(x, v) + (intrinsic < 0.0 ? 0.0 : intrinsic);
 }
 
-/* Mills ratio for a grid of values: polynomial in u = (a - 5.5) / (a + 5.5) on 0 <= a <= 9 whose error times phi(a) is
- * at most 3.4e-18 (weighted minimax, Lawson).  Half the terms of vm_mills_poly_by, because far out only the product with
- * the density counts; even and odd terms apart halve the latency. */
-VM_INLINE double vm_mills_grid(double u)
+/* Black-76 value of one node of a grid, undiscounted, from x = ln(F / K) and 1 / v, v = sigma sqrt(T), both within
+ * the bounds of vm_node_log and vm_node_deviation; `side` is 1 for a call, -1 for a put, which is a call whose F, K and v
+ * are negative: its d1 and d2 then are the arguments of its own terms.  F phi(d1) = K phi(d2): one exponential serves
+ * both terms; N(d) = [d >= 0] - sign(d) phi(d) M(|d|) needs no branch.  Error within 2e-15 of the larger of F and K,
+ * which is what differences of such values need; vm_otm_ratio keeps relative precision at several times the work.
+ * vm_node_distances, vm_node_tails and vm_node_price are its stages. */
+
+/* Bounds of x and v that keep fourteen powers of d finite; they move no value by more than 1e-18 of F and K.  NaN
+ * stays. */
+VM_INLINE double vm_node_log(double x)
 {
-    double z = u * u;
-    double even = -3.823415322632682e-06;
-    double odd = -2.819415197394051e-05;
-    even = MC_FMA(even, z, -5.009758398916718e-05);
-    odd = MC_FMA(odd, z, 5.006976215908713e-05);
-    even = MC_FMA(even, z, -0.00016120011011925208);
-    odd = MC_FMA(odd, z, -0.0005014567642269344);
-    even = MC_FMA(even, z, 0.003735100007246774);
-    odd = MC_FMA(odd, z, -0.013442204507157452);
-    even = MC_FMA(even, z, 0.035279582311333324);
-    odd = MC_FMA(odd, z, -0.07464470778120583);
-    even = MC_FMA(even, z, 0.13328959363378676);
-    odd = MC_FMA(odd, z, -0.20569054815192586);
-    even = MC_FMA(even, z, 0.27818559397546455);
-    odd = MC_FMA(odd, z, -0.3324593611296607);
-    even = MC_FMA(even, z, 0.17632298577310826);
-    return MC_FMA(odd, u, even);
+    double top = x > 1500.0 ? 1500.0 : x;
+    return top < -1500.0 ? -1500.0 : top;
 }
 
-/* Black-76 value of one node of a grid, undiscounted, from x = ln(F / K), v = sigma sqrt(T) >= 1e-300 and 1 / v, which
- * the nodes share; `put` is 1 or 0.  F phi(d1) = K phi(d2): one exponential serves both terms; N(d) = [d >= 0] - sign(d)
- * phi(d) M(|d|) needs no branch; one quotient serves both Mills ratios.  Error within 2e-15 of the larger of F and K,
- * which is what differences of such values need; vm_otm_ratio keeps relative precision at several times the work. */
-VM_INLINE void vm_node_places(double x, double v, double inverse_v, double *d1, double *d2, double *u1, double *u2)
+VM_INLINE double vm_node_deviation(double v)
+{
+    double top = v > 1e3 ? 1e3 : v;
+    return top < 1e-18 ? 1e-18 : top;
+}
+
+VM_INLINE void vm_node_distances(double x, double inverse_v, double half_v, double *d1, double *d2)
 {
     double middle = x * inverse_v;
-    *d1 = MC_FMA(0.5, v, middle);
-    *d2 = MC_FMA(-0.5, v, middle);
-    double a1 = fabs(*d1), a2 = fabs(*d2);
-    double b1 = a1 > 9.0 ? 9.0 : a1, b2 = a2 > 9.0 ? 9.0 : a2;
-    double c1 = b1 + 5.5, c2 = b2 + 5.5;
-    double both = -11.0 / (c1 * c2);
-    *u1 = MC_FMA(both, c2, 1.0);
-    *u2 = MC_FMA(both, c1, 1.0);
+    *d1 = middle + half_v;
+    *d2 = middle - half_v;
 }
 
-VM_INLINE double vm_node_decay(double d1)
+/* Numerator and denominator of the Mills ratio for a grid of values: their quotient times phi(a) is within 3e-17 for
+ * all a >= 0 (weighted minimax, Lawson), because far out only the product with the density counts.  All terms are
+ * positive: nothing cancels.  A polynomial in (a - c) / (a + c) takes more operations, and a division as well. */
+VM_INLINE double vm_node_above(double a)
 {
-    double a1 = fabs(d1);
-    return vm_exp_decay_by(1, -0.5 * a1 * a1, 0.0);
+    double p = MC_FMA(1.0000183553450492, a, 19.86177736698047);
+    p = MC_FMA(p, a, 180.75144102716325);
+    p = MC_FMA(p, a, 961.674561319706);
+    p = MC_FMA(p, a, 3178.199408283754);
+    p = MC_FMA(p, a, 6272.786322374573);
+    return MC_FMA(p, a, 6244.106635663938);
 }
 
-VM_INLINE double vm_node_price(double forward, double strike, double put, double d1, double d2, double m1, double m2,
-                               double decay)
+VM_INLINE double vm_node_below(double a)
 {
-    double common = forward * VM_INV_SQRT_2PI * decay;
-    double held = (d1 < 0.0 ? 0.0 : forward) - put * forward;
-    double owed = (d2 < 0.0 ? 0.0 : strike) - put * strike;
-    double price = MC_FMA(common, copysign(m2, d2) - copysign(m1, d1), held - owed);
+    double q = a + 19.862536918746944;
+    q = MC_FMA(q, a, 181.73600891545476);
+    q = MC_FMA(q, a, 981.7419748649744);
+    q = MC_FMA(q, a, 3354.946214415579);
+    q = MC_FMA(q, a, 7209.866167054856);
+    q = MC_FMA(q, a, 8980.081104873389);
+    return MC_FMA(q, a, 4982.076280602978);
+}
+
+/* m >= 0 with the sign of d: one operation less than copysign. */
+VM_INLINE double vm_node_signed(double m, double d)
+{
+    return vm_real(vm_bits(m) ^ (vm_bits(d) & INT64_MIN));
+}
+
+/* sign(d2) M(|d2|) - sign(d1) M(|d1|) by one division. */
+VM_INLINE double vm_node_mills(double d1, double d2)
+{
+    double a1 = fabs(d1), a2 = fabs(d2);
+    double q1 = vm_node_below(a1), q2 = vm_node_below(a2);
+    double first = vm_node_signed(vm_node_above(a1), d1) * q2;
+    return MC_FMA(vm_node_signed(vm_node_above(a2), d2), q1, -first) / (q1 * q2);
+}
+
+/* phi(d), for |d| > 9 as at 9, where it is nothing beside F and K: 2^k times a polynomial of the rest of the exponent,
+ * 2.2e-16 relative (minimax).  The square is not carried in two parts: phi falls faster than its error grows.  A NaN
+ * may come out as a number, and is seen by vm_node_mills. */
+VM_INLINE double vm_node_density(double d)
+{
+    double all = d * d, square = all > 81.0 ? 81.0 : all;
+    double shifted = MC_FMA(square, -0.5 * VM_LOG2E, VM_SHIFT);
+    double r = MC_FMA(square, -0.5 * VM_LOG2E, VM_SHIFT - shifted);
+    double z = r * r;
+    double even = 2.8074681456317355e-09;
+    double odd = 4.0726174485089826e-08;
+    even = MC_FMA(even, z, 5.272286667755622e-07);
+    odd = MC_FMA(odd, z, 6.084930210781019e-06);
+    even = MC_FMA(even, z, 6.145119368924825e-05);
+    odd = MC_FMA(odd, z, 0.0005319320125568707);
+    even = MC_FMA(even, z, 0.0038370783595547283);
+    odd = MC_FMA(odd, z, 0.022142935682248115);
+    even = MC_FMA(even, z, 0.09583651049912907);
+    odd = MC_FMA(odd, z, 0.27652571686641);
+    even = MC_FMA(even, z, 0.3989422804014327);
+    uint64_t power = (uint64_t)vm_bits(shifted) << 52;
+    return vm_real((int64_t)((uint64_t)vm_bits(MC_FMA(odd, r, even)) + power));
+}
+
+/* The value over F, less what it is far from the strike. */
+VM_INLINE double vm_node_tails(double d1, double d2) { return vm_node_density(d1) * vm_node_mills(d1, d2); }
+
+VM_INLINE double vm_node_price(double forward, double strike, double d1, double d2, double tails)
+{
+    double held = d1 < 0.0 ? 0.0 : forward;
+    double owed = d2 < 0.0 ? 0.0 : strike;
+    double price = MC_FMA(forward, tails, held - owed);
     return price < 0.0 ? 0.0 : price;
 }
 
-VM_INLINE double vm_black_node(double forward, double strike, double x, double v, double inverse_v, double put)
+VM_INLINE double vm_black_node(double forward, double strike, double x, double inverse_v, double side)
 {
-    double d1, d2, u1, u2;
-    vm_node_places(x, v, inverse_v, &d1, &d2, &u1, &u2);
-    return vm_node_price(forward, strike, put, d1, d2, vm_mills_grid(u1), vm_mills_grid(u2), vm_node_decay(d1));
+    double d1, d2;
+    vm_node_distances(x, side * inverse_v, 0.5 / (side * inverse_v), &d1, &d2);
+    return vm_node_price(side * forward, side * strike, d1, d2, vm_node_tails(d1, d2));
 }
 
 /* Standard normal distribution: the tail is phi(a) times the Mills ratio, the other side its complement. */

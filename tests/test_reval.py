@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,6 +97,47 @@ def test_option_mark_equals_its_twin(forward, moneyness, days, sigma, is_call, i
     rounding = 4e-15 * max(forward, item.strike) / (forward if inverse else 1.0)
     assert out[at] == pytest.approx(want, rel=1e-11, abs=rounding)
     assert out[at] >= 0.0
+
+
+def marks(forward, strike, deviation, is_call):
+    contracts = Contracts([Option(f"O{i}", underlying="A", settle="B", strike=float(k), expiry_ns=1,
+                                  right="call" if call else "put")
+                           for i, (k, call) in enumerate(zip(strike, is_call, strict=True))])
+    first = len(contracts.assets)
+    columns = [np.concatenate([np.ones(first), values]) for values in (forward, np.ones(len(strike)), deviation)]
+    out = np.zeros(len(contracts))
+    reval.option_marks(contracts, *columns, np.ones(len(contracts)), out)
+    return out[first:]
+
+
+def test_marks_are_within_their_bound_of_the_exact_value():
+    random = np.random.default_rng(12)
+    size = 3000
+    forward = np.exp(random.uniform(-3.0, 3.0, size))
+    deviation = np.exp(random.uniform(math.log(1e-4), math.log(20.0), size))
+    strike = forward * np.exp(-random.uniform(-10.0, 10.0, size) * deviation * random.choice([0.01, 0.2, 1.0], size))
+    is_call = random.integers(0, 2, size).astype(bool)
+    values = marks(forward, strike, deviation, is_call)
+    with mp.workdps(40):
+        for value, f, k, v, call in zip(values.tolist(), forward.tolist(), strike.tolist(), deviation.tolist(), is_call,
+                                        strict=True):
+            side = 1 if call else -1
+            d1 = mp.log(mp.mpf(f) / k) / v + mp.mpf(v) / 2
+            exact = side * (f * mp.ncdf(side * d1) - k * mp.ncdf(side * (d1 - v)))
+            assert abs(value - exact) <= 1e-15 * max(f, k)  # half of what is promised
+
+
+@pytest.mark.parametrize("is_call", [True, False])
+def test_marks_at_the_ends_of_what_floats_hold(is_call):
+    side = 1.0 if is_call else -1.0
+    forward = np.array([1.0, 1.0, 1.0, 1e300, 1e-300, 1.0, 1.0, 1.0])
+    strike = np.array([1.0, 1.5, 0.5, 1e-300, 1e300, 1.0 + 2.0**-52, 1.0, 1.5])
+    deviation = np.array([0.0, 0.0, 1e-300, 1e-200, 1e-200, 1e-18, 1e308, np.nan])
+    intrinsic = np.maximum(side * (forward - strike), 0.0)
+    intrinsic[6], intrinsic[7] = 1.0, np.nan
+    most = np.maximum(forward, strike)
+    values = marks(forward, strike, deviation, np.full(8, is_call))
+    np.testing.assert_allclose(values / most, intrinsic / most, rtol=2e-15, atol=1e-18)
 
 
 def test_no_shock_earns_exactly_nothing():
