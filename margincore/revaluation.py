@@ -79,7 +79,8 @@ def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: Sce
                          only: npt.NDArray[np.bool_] | None = None) -> Floats:
     """Volatility of every option at every node of the plan, shape (columns, nodes); NaN elsewhere.
 
-    With a mask over the columns the smiles of the others are not asked, and their rows mean nothing.
+    With a mask over the columns the smiles of the others are not asked, and their rows mean nothing.  Read-only where
+    nothing moves them: then they are those of the market.
     """
     nodes = plan.kind.size
     sigma = columns.sigma.reshape(-1, 1)
@@ -89,15 +90,17 @@ def shocked_volatilities(contracts: Contracts, columns: MarketColumns, plan: Sce
             rows = _option_rows(contracts, int(underlying), only)
             if rows.size:
                 sigma[rows] = sticky_moneyness(contracts, columns, rows, plan.move[underlying, :nodes])
-    if any(plan.surface):
+    surfaces = any(plan.surface)
+    if not (surfaces or plan.shocks):
+        return sigma
+    if surfaces:
         sigma = np.array(np.broadcast_to(sigma, (len(contracts), nodes)))
-    for underlying in np.flatnonzero(plan.moving):
-        moves = plan.surface[underlying]
-        if moves is None:
+    for at, moves in enumerate(plan.surface):
+        if moves is None or not plan.moving[at]:
             continue
-        rows = _option_rows(contracts, int(underlying), only)
+        rows = _option_rows(contracts, at, only)
         if rows.size:
-            shift = np.zeros(nodes) if plan.smile == SMILES[0] else plan.log_growth[underlying, :nodes].copy()
+            shift = np.zeros(nodes) if plan.smile == SMILES[0] else plan.log_growth[at, :nodes].copy()
             factor = np.empty((rows.size, nodes))
             scenario.surface_factors(contracts.strike[rows], columns.forward[rows], columns.years[rows], shift,
                                      np.array(moves.moneyness), np.array(moves.tenors_days) / DAYS_PER_YEAR,
@@ -182,7 +185,7 @@ def fill_balances(columns: MarketColumns, plan: ScenarioPlan, shocked: npt.NDArr
     count, cash = len(plan.names), shocked.size
     value[:cash] = 1.0
     risk[:cash] = 0.0
-    rows = np.flatnonzero(shocked)
+    rows = shocked.nonzero()[0]
     if rows.size:
         risk[rows] = columns.spot[rows, None] * (plan.move[rows, :count] * plan.weight[:count])
 

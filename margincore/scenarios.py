@@ -196,13 +196,15 @@ class ScenarioPlan:
         Volatility node of each scenario.
     kind, size : int32 and float64 array, shape (nodes,)
         Shock of each node.
+    shocks : bool
+        Whether a node has a shock other than "same".
     limits : float64 array, shape (underlyings, 5)
         Range up and down, short and long power, floor.
     """
 
     __slots__ = ("coin_growth", "coin_move", "days_floor", "growth", "kind", "limits", "log_growth", "move", "moving",
-                 "names", "node", "ones", "probability", "size", "smile", "surface", "volatility_min", "weight",
-                 "width")
+                 "names", "node", "ones", "probability", "shocks", "size", "smile", "surface", "volatility_min",
+                 "weight", "width")
 
     def __init__(self, scenarios: Scenarios, contracts: Contracts) -> None:
         self.names, self.smile = scenarios.names, scenarios.smile
@@ -233,6 +235,7 @@ class ScenarioPlan:
         else:
             self.node[:count] = range(count)
         self.kind = np.array([KINDS.index(item.kind) for item in shocks], np.int32)
+        self.shocks = bool(self.kind.any())
         self.size = np.array([item.size for item in shocks], np.float64)
         used = [_of("ranges", ranges, name, name in driven, VolatilityRange()) for name in contracts.underlyings]
         self.limits = np.array([(r.up, r.down, r.short_power, r.long_power, r.floor) for r in used], np.float64)

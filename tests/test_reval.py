@@ -330,6 +330,19 @@ def test_moved_market_agrees_with_the_risk_table():
         assert risk[2:, s] == pytest.approx(profit, rel=1e-9, abs=1e-6)
 
 
+def test_volatilities_that_nothing_moves_are_those_of_the_market():
+    contracts = Contracts(chain(np.random.default_rng(9), 5))
+    columns = market(contracts).resolve(contracts)
+    same = from_moves(["down", "up"], [-0.1, 0.1], volatility_min=9.0).resolve(contracts)
+    assert not same.shocks
+    assert shocked_volatilities(contracts, columns, same).tobytes() == columns.sigma.tobytes()
+    still = from_moves(["down"], [-0.1], volatility=[VolatilityShock("add", 0.0)]).resolve(contracts)
+    assert still.shocks
+    assert shocked_volatilities(contracts, columns, still).tobytes() == columns.sigma.tobytes()
+    assert revalue(contracts, columns, still)[1].tobytes() == revalue(
+        contracts, columns, same)[1][:, :1].tobytes()
+
+
 def test_filled_arrays_are_used_and_checked():
     contracts = Contracts(FUTURES)
     columns, plan = market(contracts).resolve(contracts), GRID.resolve(contracts)
