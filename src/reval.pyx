@@ -1,8 +1,8 @@
 """Revaluation: what one contract is worth now, and what it earns in every scenario.
 
-Grid factoring: ln(F/K) and sqrt(T) once per option, 1/v with v = sigma sqrt(T) once per volatility node, one exponential
-and one quotient per scenario.  Scenarios lie in the vector lanes, padded to whole vectors by the caller, so an option has
-the same bits alone, in a batch and in any split of it.
+Grid factoring: ln(F/K) and sqrt(T) once per option, 1/v with v = sigma sqrt(T) once per volatility node, one
+exponential and one quotient per scenario.  Scenarios lie in the vector lanes, padded to whole vectors by the caller, so
+an option has the same bits alone, in a batch and in any split of it.
 """
 
 cimport numpy as cnp
@@ -62,16 +62,15 @@ cdef void shared_terms(Py_ssize_t n, mc_crd forward, mc_crd strike, mc_crd years
                                1.0 / vm_node_deviation(sigma[i] * root[i]), side[i])
 
 
-# 1 / v of every volatility node, negative for a put.  They are read a pass later: a vector load right behind scalar
-# stores would stall.  v / 2 is derived where it is used, which takes less time than a second gather.
+# 1 / v of every volatility node, negative for a put, nodes outermost: a single one is a vector loop.  They are read a
+# pass later, because a vector load right behind scalar stores would stall.  v / 2 is derived where it is used, which
+# takes less time than a second gather.
 cdef void deviations(Py_ssize_t n, Py_ssize_t nodes, mc_crd sigma, mc_crd root, mc_crd side,
                      mc_rd inverse_v) noexcept nogil:
     cdef Py_ssize_t i, j
-    for i in range(n):
-        for j in range(nodes):
-            inverse_v[i * nodes + j] = side[i] * vm_node_deviation(root[i] * sigma[i * nodes + j])
-    for i in range(n * nodes):
-        inverse_v[i] = 1.0 / inverse_v[i]
+    for j in range(nodes):
+        for i in range(n):
+            inverse_v[i * nodes + j] = side[i] / vm_node_deviation(root[i] * sigma[i * nodes + j])
 
 
 # The stages of vm_black_node over the scenarios of an option or of a block: the chain of one price is longer than the

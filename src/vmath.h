@@ -472,8 +472,8 @@ VM_INLINE double vm_black_value(double forward, double strike, double x, double 
 }
 
 /* Black-76 value of one node of a grid, undiscounted, from x = ln(F / K) and 1 / v, v = sigma sqrt(T), both within
- * the bounds of vm_node_log and vm_node_deviation; `side` is 1 for a call, -1 for a put, which is a call whose F, K and v
- * are negative: its d1 and d2 then are the arguments of its own terms.  F phi(d1) = K phi(d2): one exponential serves
+ * the bounds of vm_node_log and vm_node_deviation; `side` is 1 for a call, -1 for a put, which is a call whose F, K and
+ * v are negative: its d1 and d2 then are the arguments of its own terms.  F phi(d1) = K phi(d2): one exponential serves
  * both terms; N(d) = [d >= 0] - sign(d) phi(d) M(|d|) needs no branch.  Error within 2e-15 of the larger of F and K,
  * which is what differences of such values need; vm_otm_ratio keeps relative precision at several times the work.
  * vm_node_distances, vm_node_tails and vm_node_price are its stages. */
