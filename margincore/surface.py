@@ -190,7 +190,9 @@ class VolSurface:
     def log_moneyness(self, strike: Any, expiry_ns: Any) -> Any:
         """ln(strike / forward); NaN where the strike is not positive or the forward unknown."""
         strikes, when, shape = paired("strike", strike, expiry_ns)
-        out = self._moneyness(strikes, when)
+        forward, out = np.empty(strikes.size), np.empty(strikes.size)
+        self._slices.forwards(when, forward)
+        self._slices.moneyness(strikes, forward, out)
         return float(out[0]) if shape == () else out.reshape(shape)
 
     def variance(self, log_moneyness: Any, expiry_ns: Any) -> Any:
@@ -205,10 +207,9 @@ class VolSurface:
         strikes, when, shape = paired("strike", strike, expiry_ns)
         out = np.empty(strikes.size)
         if self.kind == "flat":
-            k = np.where(strikes > 0.0, 0.0, np.nan)
+            self._slices.variances(np.where(strikes > 0.0, 0.0, np.nan), when, out)
         else:
-            k = self._moneyness(strikes, when)
-        self._slices.variances(k, when, out)
+            self._slices.total_variances(strikes, when, out)
         return float(out[0]) if shape == () else out.reshape(shape)
 
     def vol(self, strike: Any, expiry_ns: Any) -> Any:
@@ -227,15 +228,8 @@ class VolSurface:
             NaN where there is no answer: strike not positive, expiry not after `time_ns`, input NaN.
         """
         when = stamps("expiry_ns", expiry_ns)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            result = np.sqrt(self.total_variance(strike, when) * YEAR_NS / (when - self.time_ns))
+        result = np.sqrt(self.total_variance(strike, when) * YEAR_NS / (when - self.time_ns))
         return float(result) if np.ndim(result) == 0 else result
-
-    def _moneyness(self, strikes: Floats, when: Ints) -> Floats:
-        forward, out = np.empty(strikes.size), np.empty(strikes.size)
-        self._slices.forwards(when, forward)
-        self._slices.moneyness(strikes, forward, out)
-        return out
 
     def terms(self, index: int, log_moneyness: Any) -> Floats:
         """Rows w, w', w'' and Durrleman's g of slice `index`; float64 array, shape (4, points)."""
@@ -342,11 +336,13 @@ _LOGS = Slices(np.array([[1.0, 0.0, 0.0, 0.0, 1.0]]), None, np.array([1]), np.ar
 def paired(name: str, values: Any, expiry_ns: Any) -> tuple[Floats, Ints, tuple[int, ...]]:
     """`values` and expiries broadcast against each other, each on one axis, and the shape they have together."""
     left, right = floats(name, values, ndim=None, finite=False, empty=True), stamps("expiry_ns", expiry_ns)
+    if left.shape == right.shape:
+        return left.ravel(), right.ravel(), left.shape
     try:
-        shape = np.broadcast_shapes(left.shape, right.shape)
+        first, second = np.broadcast_arrays(left, right)
     except ValueError:
         raise ShapeError(f"{name} and expiry_ns must broadcast, had shapes {left.shape} and {right.shape}") from None
-    return np.broadcast_to(left, shape).ravel(), np.broadcast_to(right, shape).ravel(), shape
+    return first.ravel(), second.ravel(), first.shape
 
 
 def _check_nodes(knots: Floats, variances: Floats) -> None:

@@ -19,7 +19,9 @@ cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
     double vm_log(double x)
     double vm_log_ratio(double a, double b)
+    double vm_log_ratio_usual_by(int fused, double a, double b)
     double vm_mills(double a)
+    int64_t vm_unusual(double x)
 
 # ---- slices -----------------------------------------------------------------------------------------------------
 
@@ -148,9 +150,16 @@ cdef inline const double* knots_of(const surface_t* c, Py_ssize_t i) noexcept no
     return NULL if c.knots == NULL else c.knots + i * c.nodes
 
 
-cdef double surface_forward(const surface_t* c, int64_t when_ns) noexcept nogil:
+# ln(a / b), NaN unless both are positive.
+cdef inline double log_ratio(double a, double b) noexcept nogil:
+    if (vm_unusual(a) | vm_unusual(b)) < 0:
+        return vm_log_ratio(a, b) if a > 0.0 and b > 0.0 else NAN
+    return vm_log_ratio_usual_by(1, a, b)
+
+
+cdef double surface_forward(const surface_t* c, int64_t when_ns, Py_ssize_t i) noexcept nogil:
     # Log-linear in time between expiries, from the spot to the first if it is known; the last carry rate continues.
-    cdef Py_ssize_t i = slice_after(c, when_ns)
+    # `i` is the slice after.
     cdef double share
     if not when_ns > c.time_ns:
         return NAN
@@ -161,9 +170,9 @@ cdef double surface_forward(const surface_t* c, int64_t when_ns) noexcept nogil:
         if not c.spot > 0.0:
             return c.forward[i]
         share = <double> (when_ns - c.time_ns) / <double> (c.expiry_ns[i] - c.time_ns)
-        return c.spot * vm_exp(share * vm_log_ratio(c.forward[i], c.spot))
+        return c.spot * vm_exp(share * log_ratio(c.forward[i], c.spot))
     share = <double> (when_ns - c.expiry_ns[i - 1]) / <double> (c.expiry_ns[i] - c.expiry_ns[i - 1])
-    return c.forward[i - 1] * vm_exp(share * vm_log_ratio(c.forward[i], c.forward[i - 1]))
+    return c.forward[i - 1] * vm_exp(share * log_ratio(c.forward[i], c.forward[i - 1]))
 
 
 cdef bint bends_up(double k, const double* one, const double* two, double margin) noexcept nogil:
@@ -244,8 +253,7 @@ cdef double spread_node(const double* knots, Py_ssize_t n, Py_ssize_t j) noexcep
     return knots[gap - 1] + share * (knots[gap] - knots[gap - 1])
 
 
-cdef double surface_variance(const surface_t* c, double k, int64_t when_ns) noexcept nogil:
-    cdef Py_ssize_t i = slice_after(c, when_ns)
+cdef double surface_variance(const surface_t* c, double k, int64_t when_ns, Py_ssize_t i) noexcept nogil:
     cdef double w, w0, slope, bend, share, theta, theta0, theta_t
     if not when_ns > c.time_ns or not k == k:
         return NAN
@@ -339,7 +347,7 @@ cdef class Slices:
             raise ShapeError("log_moneyness, expiry_ns and out must have one length")
         with nogil:
             for i in range(n):
-                w[i] = surface_variance(&self.c, k[i], when[i])
+                w[i] = surface_variance(&self.c, k[i], when[i], slice_after(&self.c, when[i]))
 
     def forwards(self, cnp.ndarray expiry_ns not None, cnp.ndarray out not None):
         """Forward per expiry into `out`; NaN for an expiry that is not after the surface's time."""
@@ -350,7 +358,7 @@ cdef class Slices:
             raise ShapeError("expiry_ns and out must have one length")
         with nogil:
             for i in range(n):
-                f[i] = surface_forward(&self.c, when[i])
+                f[i] = surface_forward(&self.c, when[i], slice_after(&self.c, when[i]))
 
     def moneyness(self, cnp.ndarray strike not None, cnp.ndarray forward not None, cnp.ndarray out not None):
         """ln(strike / forward) into `out`; NaN unless both are positive."""
@@ -362,7 +370,22 @@ cdef class Slices:
             raise ShapeError("strike, forward and out must have one length")
         with nogil:
             for i in range(n):
-                k[i] = vm_log_ratio(x[i], f[i]) if x[i] > 0.0 and f[i] > 0.0 else NAN
+                k[i] = log_ratio(x[i], f[i])
+
+    def total_variances(self, cnp.ndarray strike not None, cnp.ndarray expiry_ns not None, cnp.ndarray out not None):
+        """Total variance per (strike, expiry) into `out`; NaN where it has no answer."""
+        cdef const double* x = doubles(strike, 1, "strike")
+        cdef const int64_t* when = stamps(expiry_ns, "expiry_ns")
+        cdef double* w = <double*> doubles(out, 1, "out")
+        cdef Py_ssize_t i, at, n = out.shape[0]
+        cdef double k
+        if strike.shape[0] != n or expiry_ns.shape[0] != n:
+            raise ShapeError("strike, expiry_ns and out must have one length")
+        with nogil:
+            for i in range(n):
+                at = slice_after(&self.c, when[i])
+                k = log_ratio(x[i], surface_forward(&self.c, when[i], at))
+                w[i] = surface_variance(&self.c, k, when[i], at)
 
     def terms(self, Py_ssize_t index, cnp.ndarray log_moneyness not None, cnp.ndarray out not None):
         """w, w', w'' and Durrleman's g of slice `index` into the rows of `out`, shape (4, points)."""

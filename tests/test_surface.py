@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -223,6 +224,24 @@ def test_scalar_and_broadcast():
     assert surface.vol(100.0, "2026-03-07T16:00") == one
     assert surface.total_variance(100.0, int(EXPIRIES[1])) == pytest.approx(one**2 * 30 / 365, rel=1e-14)
     assert surface.vol(np.array([]), np.array([], np.int64)).shape == (0,)
+
+
+def test_by_strike_and_by_moneyness_are_the_same_bits_and_no_warning():
+    surface, rng = sample(), np.random.default_rng(2)
+    when = rng.choice(EXPIRIES, 43) + rng.choice([0, -NS_PER_DAY, NS_PER_DAY], 43)
+    when[40:] = NOW, NOW - 1, EXPIRIES[0]
+    strikes = np.append(100.0 * np.exp(rng.normal(0.0, 0.5, 40)), [100.0, 100.0, np.nan])
+    strikes[:6] = 0.0, -1.0, 1e-310, 1e300, np.inf, 2.0**-1022
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got, sigma = surface.total_variance(strikes, when), surface.vol(strikes, when)
+    moneyness = surface.log_moneyness(strikes, when)
+    np.testing.assert_array_equal(got, surface.variance(moneyness, when))
+    np.testing.assert_array_equal(np.isnan(sigma), np.isnan(got))
+    assert np.isnan(got[[0, 1, 40, 41, 42]]).all() and not np.isnan(got[[2, 3, 5, *range(6, 40)]]).any()
+    with np.errstate(all="ignore"):
+        want = np.log(strikes[2:40] / surface.forward(when[2:40]))
+    np.testing.assert_allclose(moneyness[2:40], want, rtol=1e-12, atol=1e-13)
 
 
 def test_batch_equals_one_by_one_and_any_order():
@@ -459,6 +478,7 @@ def test_essvi_has_its_own_skew_per_expiry():
         None, "2026-03-01", 2**63, [1])),
     (lambda: VolSurface.flat(0.5, spot=np.array([])), RangeError),
     (lambda: sample().vol("x", int(EXPIRIES[0])), ShapeError),
+    (lambda: sample()._slices.total_variances(np.ones(3), EXPIRIES[:2], np.empty(3)), ShapeError),
     (lambda: sample().vol(100.0, 1.5), RangeError),
 ])
 def test_errors(call, error):
