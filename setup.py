@@ -58,7 +58,7 @@ else:
     CFLAGS += ["--param=vect-max-version-for-alias-checks=200"]
     LFLAGS = []
 if SANITIZE:
-    CFLAGS += ["-O1", "-g", "-fno-omit-frame-pointer"]
+    CFLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer"]  # lines for the reports, not every variable
     CFLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     LFLAGS += ["-fsanitize=address,undefined"]
 
