@@ -11,8 +11,8 @@ from libc.string cimport memset
 
 from margincore.errors import ShapeError
 from margincore.kernels.black cimport (
-    VM_NEAR, vm_black_shape, vm_exp, vm_exp_decay_by, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio,
-    vm_log_ratio_roughly, vm_mills, vm_mills_pair_by, vm_normal_quantile,
+    VM_NEAR, vm_black_shape, vm_density_unfused, vm_exp, vm_exp_normal, vm_log, vm_log1p, vm_log_ratio,
+    vm_log_ratio_roughly, vm_mills, vm_mills_join_by, vm_mills_pair_by, vm_mills_values_by, vm_normal_quantile,
 )
 from margincore.kernels.mills cimport BLOCK, distance_of, distances, in_t, mills_pairs, mills_t, out_t
 from margincore.kernels.types cimport (
@@ -31,10 +31,6 @@ cdef extern from *:
 cdef enum:
     STEPS = 3                           # Householder steps of the general path
 
-# ln of 0.3989422804014327 as a double over 1 / sqrt(2 pi): 0.28 units in the last place.
-cdef double INV_SQRT_2PI_OVER = 6.247337834861335e-17
-# Adding it rounds to 20 binary digits after the point.
-cdef double SQUARE_SHIFT = 6442450944.0
 # Least ratio of time value to min(F, K) that is told from nothing.
 cdef double RATIO_MIN = 1e-300
 
@@ -97,14 +93,13 @@ cdef inline double seed(double x, double value) noexcept nogil:
 # logarithm of the smaller of the two by that of v: the relative error is what the price determines.
 cdef double deviation(double x, double value, double complement) noexcept nogil:
     cdef double v = seed(x, value)
-    cdef double h, t, a, square, density, minus, plus, difference, ratio, rest, f, f1, s2, s3, newton, step
+    cdef double h, t, a, density, minus, plus, difference, ratio, rest, f, f1, s2, s3, newton, step
     cdef int _i
     for _i in range(STEPS):
         h = vm_black_shape(x, v, &t)
         difference = vm_mills_pair_by(0, h, t, &minus, &plus)
         a = h - t
-        square = a * a
-        density = 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * square, -0.5 * fma(a, a, -square))
+        density = vm_density_unfused(a)
         if a < 0.0 and t >= VM_NEAR:
             rest = density * (minus + plus)
             ratio = 1.0 - rest
@@ -237,16 +232,10 @@ cdef inline double seed_of(double s, double x) noexcept nogil:
     return s * (odd * z + even)
 
 
-cdef inline double density_of(double h, double t) noexcept nogil:
-    cdef double a = h - t
-    cdef double high = (a + SQUARE_SHIFT) - SQUARE_SHIFT       # its square is exact
-    cdef double low = (a - high) * (a + high)
-    return 0.3989422804014327 * vm_exp_decay_by(0, -0.5 * (high * high), -0.5 * low - INV_SQRT_2PI_OVER)
-
-
 # One step of fourth order as a share of v, from 2.2e-5 to the last bits: n - g2/2 n^2 + (g2^2/2 - g3/6) n^3 with g2 and
-# g3 the higher derivatives of the logarithm of the value by ln v over the first.  `gap` is the value over the wanted one,
-# less one; (1 + gap) ln(1 + gap) is a series of six terms.
+# g3 the higher derivatives of the logarithm of the value over the first, times v and v^2: g2 = s2 - f1 and
+# g3 = s3 - 3 f1 s2 + 2 f1^2 with s3 = s2^2 - 3 h^2 - t^2.  `gap` is the value over the wanted one, less one;
+# (1 + gap) ln(1 + gap) is a series of six terms.
 cdef inline double stepped(double v, double h, double t, double density, double both, double difference, double least,
                            double excess) noexcept nogil:
     cdef double a = h - t
@@ -256,15 +245,15 @@ cdef inline double stepped(double v, double h, double t, double density, double 
     cdef double value = least - mass * both if beyond < 0.0 else mass * difference
     cdef double gap = (value - excess) * (mass * shared)
     cdef double square = gap * gap
-    cdef double series = (1.0 + 0.5 * gap) + square * (
-        (0.08333333333333333 * gap - 0.16666666666666666) + square * (0.03333333333333333 * gap - 0.05))
+    cdef double series = ((1.0 + 0.5 * gap) + square * (0.08333333333333333 * gap - 0.16666666666666666)) + (
+        square * square * (0.03333333333333333 * gap - 0.05))
     cdef double newton = -(excess * (excess * shared) * (1.0 / v)) * gap * series
     cdef double f1 = mass * v / value
     cdef double s2 = a * (h + t)
-    cdef double s3 = s2 * s2 - (3.0 * h * h + t * t)
-    cdef double g2 = s2 - f1
-    cdef double g3 = s3 - f1 * (3.0 * s2 - 2.0 * f1)
-    return newton * (1.0 - newton * (0.5 * g2 - newton * (0.5 * g2 * g2 - g3 * 0.16666666666666666)))
+    cdef double third = 0.3333333333333333 * s2 * s2 + (0.5 * h * h + 0.16666666666666666 * t * t)
+    cdef double n2 = newton * newton
+    third = third + f1 * (0.16666666666666666 * f1 - 0.5 * s2)
+    return (newton - n2 * (0.5 * (s2 - f1))) + n2 * (newton * third)
 
 
 # 1 where the fit gives the volatility: not far from the money, and nothing about the option is wrong.
@@ -296,7 +285,7 @@ cdef inline double whole(double v, double years, double step) noexcept nogil:
 # One option alone has no others to overlap with, and stays in registers.
 cdef double implied_one(double premium, double forward, double strike, double years, double sign, bint inverse,
                         uint8_t* code) noexcept nogil:
-    cdef double room, minus, plus, difference
+    cdef double room, first, second, minus, plus, difference, density
     cdef double excess = (excess_inverse_of(premium, forward, strike, sign, &room) if inverse
                           else excess_of(premium, forward, strike, sign, &room))
     cdef double x = distance_of(0, forward, strike)
@@ -306,8 +295,10 @@ cdef double implied_one(double premium, double forward, double strike, double ye
     if not is_served(normal, x, excess, room, least, years):
         return unserved(premium, forward, strike, years, sign, excess, room, x, code)
     code[0] = MC_VOL_OK
-    difference = vm_mills_pair_by(0, h, t, &minus, &plus)
-    return whole(v, years, stepped(v, h, t, density_of(h, t), minus + plus, difference, least, excess))
+    vm_mills_values_by(0, h, t, &first, &second)
+    density = vm_density_unfused(h - t)
+    difference = vm_mills_join_by(0, h, t, first, second, &minus, &plus)
+    return whole(v, years, stepped(v, h, t, density, minus + plus, difference, least, excess))
 
 
 cdef struct block_t:
@@ -362,7 +353,7 @@ cdef void shape_loop(in_t x, in_t v, out_t h, out_t t, out_t density, Py_ssize_t
     for i in range(n):
         h[i] = x[i] / v[i]
         t[i] = 0.5 * v[i]
-        density[i] = density_of(h[i], t[i])
+        density[i] = vm_density_unfused(h[i] - t[i])
 
 
 cdef void steps_loop(in_t h, in_t t, in_t density, in_t minus, in_t plus, in_t difference, in_t least, in_t excess,

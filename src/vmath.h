@@ -46,21 +46,29 @@ VM_INLINE double vm_power_of_two(double shifted)
     return vm_real((int64_t)(((uint64_t)vm_bits(shifted) + 1023) << 52));
 }
 
-/* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r; even and odd terms apart halve the latency. */
+/* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2: minimax, 3.6e-18 of e^r.  Even and odd terms apart halve the latency; without
+ * fused operations, whose chains are half as long again, four chains take two products more. */
 VM_INLINE double vm_exp_tail_by(int fused, double r)
 {
-    double z = r * r;
+    double z = r * r, z2 = z * z;
     double odd = 2.5000026600253846e-08;
     double even = 2.7630307441178945e-07;
-    odd = VM_SUM(fused, odd, z, 2.7557586785702914e-06);
-    even = VM_SUM(fused, even, z, 2.480149294607616e-05);
-    odd = VM_SUM(fused, odd, z, 1.9841269505784195e-04);
-    even = VM_SUM(fused, even, z, 1.3888888943763638e-03);
-    odd = VM_SUM(fused, odd, z, 8.33333333349498e-03);
-    even = VM_SUM(fused, even, z, 4.166666666652971e-02);
-    odd = VM_SUM(fused, odd, z, 1.666666666666641e-01);
-    even = VM_SUM(fused, even, z, 5.000000000000011e-01);
-    return VM_SUM(fused, odd, r, even);
+    if (fused) {
+        odd = MC_FMA(odd, z, 2.7557586785702914e-06);
+        even = MC_FMA(even, z, 2.480149294607616e-05);
+        odd = MC_FMA(odd, z, 1.9841269505784195e-04);
+        even = MC_FMA(even, z, 1.3888888943763638e-03);
+        odd = MC_FMA(odd, z, 8.33333333349498e-03);
+        even = MC_FMA(even, z, 4.166666666652971e-02);
+        odd = MC_FMA(odd, z, 1.666666666666641e-01);
+        even = MC_FMA(even, z, 5.000000000000011e-01);
+        return MC_FMA(odd, r, even);
+    }
+    double high = (odd * r + even) * z2 + ((2.7557586785702914e-06 * r + 2.480149294607616e-05) * z
+                                           + (1.9841269505784195e-04 * r + 1.3888888943763638e-03));
+    double low = (8.33333333349498e-03 * r + 4.166666666652971e-02) * z
+                 + (1.666666666666641e-01 * r + 5.000000000000011e-01);
+    return high * z2 + low;
 }
 
 /* e^r on |r| <= ln(2)/2: what rounding 1 + r loses goes into the small sum. */
@@ -86,12 +94,12 @@ VM_INLINE double vm_exp_sum(double x, double low)
 VM_INLINE double vm_exp(double x) { return vm_exp_sum(x, 0.0); }
 
 /* exp(c + low) for c in [-707, 709]: one factor of 2^k. */
-VM_INLINE double vm_exp_scaled_by(int fused, double c, double low)
+VM_INLINE double vm_exp_scaled(double c, double low)
 {
-    double shifted = VM_SUM(fused, c, VM_LOG2E, VM_SHIFT);
+    double shifted = MC_FMA(c, VM_LOG2E, VM_SHIFT);
     double k = shifted - VM_SHIFT;
-    double r = VM_SUM(fused, -k, VM_LN2_LO, VM_SUM(fused, -k, VM_LN2_HI, c)) + low;
-    return vm_exp_core_by(fused, r) * vm_power_of_two(shifted);
+    double r = MC_FMA(-k, VM_LN2_LO, MC_FMA(-k, VM_LN2_HI, c)) + low;
+    return vm_exp_core_by(1, r) * vm_power_of_two(shifted);
 }
 
 /* exp(x + low), exactly 0 below x = -707 and infinite above 709: no subnormal ever (they cost a hundred cycles each),
@@ -99,16 +107,30 @@ VM_INLINE double vm_exp_scaled_by(int fused, double c, double low)
 VM_INLINE double vm_exp_normal(double x, double low)
 {
     double top = x > 709.0 ? 709.0 : x;
-    double p = vm_exp_scaled_by(1, top < -707.0 ? -707.0 : top, low);
+    double p = vm_exp_scaled(top < -707.0 ? -707.0 : top, low);
     double floored = x < -707.0 ? 0.0 : p;
     return x > 709.0 ? HUGE_VAL : floored;
 }
 
 /* The same for x <= 0, which needs one bound: half of the selects, two thirds of the time. */
-VM_INLINE double vm_exp_decay_by(int fused, double x, double low)
+VM_INLINE double vm_exp_decay(double x, double low)
 {
-    double p = vm_exp_scaled_by(fused, x < -707.0 ? -707.0 : x, low);
+    double p = vm_exp_scaled(x < -707.0 ? -707.0 : x, low);
     return x < -707.0 ? 0.0 : p;
+}
+
+/* Standard normal density of a without fused operations: 20 binary digits after the point have an exact square, the rest
+ * goes into the small sum, and so does what the constant lost (0.28 units).  Exactly 0 below 1e-307. */
+VM_INLINE double vm_density_unfused(double a)
+{
+    double head = (a + 6442450944.0) - 6442450944.0;
+    double rest = (a - head) * (a + head);
+    double square = head * head;
+    double shifted = square * (-0.5 * VM_LOG2E) + VM_SHIFT;
+    double k = shifted - VM_SHIFT;
+    double r = (-0.5 * square - k * VM_LN2_HI) + ((-0.5 * rest - 6.247337834861335e-17) - k * VM_LN2_LO);
+    double p = vm_exp_core_by(0, r) * (vm_power_of_two(shifted) * VM_INV_SQRT_2PI);
+    return square > 1414.0 ? 0.0 : p;
 }
 
 /* e^x - 1, accurate near zero. */
@@ -392,34 +414,51 @@ VM_INLINE double vm_mills_series_by(int fused, double h, double t, double m, dou
     double d15 = VM_SUM(fused, a14, d13, b13 * d12);
     double o1 = VM_SUM(fused, d5, 1.0 / 120.0, d3 * (1.0 / 6.0));
     double o2 = VM_SUM(fused, d9, 1.0 / 362880.0, d7 * (1.0 / 5040.0));
-    double o3 = VM_SUM(fused, d13, 1.0 / 6227020800.0, d11 * (1.0 / 39916800.0));
     double e1 = VM_SUM(fused, d4, 1.0 / 24.0, d2 * 0.5);
     double e2 = VM_SUM(fused, d8, 1.0 / 40320.0, d6 * (1.0 / 720.0));
-    double e3 = VM_SUM(fused, d12, 1.0 / 479001600.0, d10 * (1.0 / 3628800.0));
-    /* The next terms as shares of the last: at h = 0 M^(17) = 16 M^(15) and M^(16) = 15 M^(14), further out they count
-     * less. */
+    /* Each term joins as soon as it is known.  The one after the last as a share of it: at h = 0 M^(17) = 16 M^(15) and
+     * M^(16) = 15 M^(14), further out they count less. */
     double last_odd = VM_SUM(fused, z, 1.0 / 22230464256000.0, 1.0 / 1307674368000.0);
     double last_even = VM_SUM(fused, z, 1.0 / 1394852659200.0, 1.0 / 87178291200.0);
-    double half = t * (g - VM_SUM(fused, d15, last_odd, o1 + (o2 + o3)));
-    double even = m + VM_SUM(fused, d14, last_even, e1 + (e2 + e3));
-    *minus = even + half;
-    *plus = even - half;
-    return 2.0 * half;
+    double odd = VM_SUM(fused, d13, 1.0 / 6227020800.0, VM_SUM(fused, d11, 1.0 / 39916800.0, o1 + o2));
+    double even = VM_SUM(fused, d12, 1.0 / 479001600.0, VM_SUM(fused, d10, 1.0 / 3628800.0, e1 + e2));
+    double rise = g - VM_SUM(fused, d15, last_odd, odd);
+    even = m + VM_SUM(fused, d14, last_even, even);
+    *minus = even + t * rise;
+    *plus = even - t * rise;
+    return (t + t) * rise;
+}
+
+/* The two halves of vm_mills_pair_by, for one option whose density is worked out in between: M(h) and G(h) when near, else
+ * M(|h - t|) and M(h + t); then what follows from them. */
+VM_INLINE void vm_mills_values_by(int fused, double h, double t, double *first, double *second)
+{
+    int near = vm_is_near(h, t);
+    double u, i;
+    vm_mills_place(near ? h : fabs(h - t), &u, &i);
+    *first = vm_mills_at_by(fused, u, i);
+    if (near) {
+        *second = vm_mills_slope_at_by(fused, u, i);
+    } else {
+        vm_mills_place(h + t, &u, &i);
+        *second = vm_mills_at_by(fused, u, i);
+    }
+}
+
+VM_INLINE double vm_mills_join_by(int fused, double h, double t, double first, double second, double *minus, double *plus)
+{
+    if (vm_is_near(h, t))
+        return vm_mills_series_by(fused, h, t, first, second, minus, plus);
+    *minus = first;
+    *plus = second;
+    return first - second;
 }
 
 VM_INLINE double vm_mills_pair_by(int fused, double h, double t, double *minus, double *plus)
 {
-    double u, i, m;
-    if (vm_is_near(h, t)) {
-        vm_mills_place(h, &u, &i);
-        m = vm_mills_at_by(fused, u, i);
-        return vm_mills_series_by(fused, h, t, m, vm_mills_slope_at_by(fused, u, i), minus, plus);
-    }
-    vm_mills_place(fabs(h - t), &u, &i);
-    *minus = vm_mills_at_by(fused, u, i);
-    vm_mills_place(h + t, &u, &i);
-    *plus = vm_mills_at_by(fused, u, i);
-    return *minus - *plus;
+    double first, second;
+    vm_mills_values_by(fused, h, t, &first, &second);
+    return vm_mills_join_by(fused, h, t, first, second, minus, plus);
 }
 
 /* Black-76 value of the out-of-the-money option over the smaller of forward F and strike K, for x = |ln(F / K)| and
@@ -440,7 +479,7 @@ VM_INLINE double vm_black_shape(double x, double v, double *t)
 VM_INLINE double vm_black_density(double h, double t)
 {
     double a = h - t, square = a * a;
-    return VM_INV_SQRT_2PI * vm_exp_decay_by(1, -0.5 * square, -0.5 * MC_FMA(a, a, -square));
+    return VM_INV_SQRT_2PI * vm_exp_decay(-0.5 * square, -0.5 * MC_FMA(a, a, -square));
 }
 
 VM_INLINE double vm_black_weights(double h, double t, double phi, double difference, double minus, double plus,

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 cdef extern from "vmath.h" nogil:
     double vm_exp(double x)
     double vm_exp_normal(double x, double low)
-    double vm_exp_decay_by(int fused, double x, double low)
+    double vm_density_unfused(double a)
     double vm_expm1(double x)
     double vm_log(double x)
     double vm_log1p(double x)
@@ -29,6 +29,8 @@ cdef extern from "vmath.h" nogil:
     void vm_mills_place(double a, double* u, double* i)
     double vm_mills_at_by(int fused, double u, double i)
     double vm_mills_slope_at_by(int fused, double u, double i)
+    void vm_mills_values_by(int fused, double h, double t, double* first, double* second)
+    double vm_mills_join_by(int fused, double h, double t, double first, double second, double* minus, double* plus)
     double vm_mills_pair_by(int fused, double h, double t, double* minus, double* plus)
     double vm_mills_series_by(int fused, double h, double t, double m, double g, double* minus, double* plus)
     double vm_black_density(double h, double t)
