@@ -62,7 +62,7 @@ cdef inline double bachelier_distance(double l) noexcept nogil:
 cdef inline double seed(double x, double value) noexcept nogil:
     cdef double h, t, a, share, v, density
     cdef int _step
-    if x < 1e-8:
+    if x == 0.0:
         h = 0.0
         t = 1.2533141373155003 * value
     else:

@@ -136,6 +136,14 @@ def test_the_least_values_at_the_money(ratio, forward):
     assert found.sigma == pytest.approx(math.sqrt(math.pi) * (ratio * forward / forward), rel=1e-14)
 
 
+@pytest.mark.parametrize("deviation", [1e-15, 1e-12, 1e-9])
+@pytest.mark.parametrize("deviations", [11.0, 20.0, 35.0])
+def test_wings_a_hair_from_the_money(deviation, deviations):
+    # the seed took whatever lay within 1e-8 of the money as at the money, and ended at TOO_SMALL
+    assert check(100.0, deviations * deviation, deviation, 0.5, True)
+    assert check(100.0, -deviations * deviation, deviation, 0.5, False)
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 def test_ok_is_a_normal_number_whatever_comes(inverse):
     rng = np.random.default_rng(5)
