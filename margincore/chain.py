@@ -36,28 +36,30 @@ def read_rows(path: str | Path) -> Any:
             pandas = optional("a parquet file", "pandas", "pandas")
             optional("a parquet file", "pyarrow", "pandas")
             return pandas.read_parquet(file, engine="pyarrow").to_dict("records")
-        with gzip.open(file, "rt", encoding="utf-8") if packed else file.open(encoding="utf-8") as stream:
-            return csv_rows(stream) if name.endswith(".csv") else json.load(stream)
+        # Spreadsheets put a byte order mark in front, which would stick to the name of the first column.
+        with gzip.open(file, "rt", encoding="utf-8-sig") if packed else file.open(encoding="utf-8-sig") as stream:
+            return csv_rows(stream, str(file)) if name.endswith(".csv") else json.load(stream)
     except RangeError:
         raise
     except (OSError, EOFError, ValueError, RecursionError) as error:
         raise RangeError(f"path must be readable as its ending says, {str(file)!r} is not: {error}") from None
 
 
-def csv_rows(lines: Iterable[str]) -> list[dict[str, str]]:
-    """Rows of a CSV table, by the names of its first line."""
+def csv_rows(lines: Iterable[str], path: str) -> list[dict[str, str]]:
+    """Rows of a CSV table, by the names of its first line; `path` names it in errors."""
+    rows: list[dict[str, str]] = []
     try:
         table = csv.DictReader(lines)
         names = [name for name in table.fieldnames or () if name]
-        rows = list(table)
-    except csv.Error as error:
-        raise RangeError(f"rows must be readable as CSV, are not: {error}") from None
-    for name in names:
-        if names.count(name) > 1:
-            raise RangeError(f"columns must have names of their own, {name!r} stands more than once")
-    for at, row in enumerate(rows, 1):
-        if None in row:
-            raise RangeError(f"rows must be no longer than the first line, row {at} has more cells")
+        for name in names:
+            if names.count(name) > 1:
+                raise RangeError(f"columns must have names of their own, {name!r} stands more than once")
+        for row in table:
+            if None in row:
+                raise RangeError(f"rows must be no longer than the first line, row {len(rows) + 1} has more cells")
+            rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RangeError(f"path must be readable as CSV, {path!r} is not: {error}") from None
     return rows
 
 

@@ -125,7 +125,7 @@ def load_prices(path: str) -> PricePanel:
 
 def _columns(path: str, columns: Sequence[str], *,
              bars: bool = False) -> tuple[list[str], Floats, Ints | None, tuple[str, ...]]:
-    rows = rows_of(csv_rows(sys.stdin) if path == "-" else read_rows(path))
+    rows = rows_of(csv_rows(sys.stdin, path) if path == "-" else read_rows(path))
     if not rows:
         raise MissingDataError(f"returns must hold rows, {path!r} has none")
     known = [str(name) for name in rows[0]]

@@ -115,6 +115,15 @@ def test_rows_left_out_have_their_numbers_in_the_file(tmp_path):
     assert found == {last - 5: "NO_QUOTE", last - 9: "NO_OPTION", len(first): "CROSSED"}
 
 
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path, ending):
+    content = table() if ending == "csv" else json.dumps(rows()).encode()
+    for name, mark in (("plain", b""), ("marked", "\ufeff".encode())):
+        (tmp_path / f"{name}.{ending}").write_bytes(mark + content)
+    plain, marked = (load_quotes(tmp_path / f"{name}.{ending}") for name in ("plain", "marked"))
+    assert marked.high.tobytes() == plain.high.tobytes()
+
+
 def test_verbs(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path, picture, saved = tmp_path / "chain.json", tmp_path / "s.png", tmp_path / "s.json"

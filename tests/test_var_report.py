@@ -10,7 +10,7 @@ import pytest
 
 import margincore as mc
 from margincore.cli import main
-from margincore.errors import MarginError
+from margincore.errors import MarginError, RangeError
 from margincore.validation import kupiec_pof, walk_forward
 from margincore.var_report import MODELS, load_series
 
@@ -103,6 +103,9 @@ def test_prices_packed_files_and_standard_input(capsys, monkeypatch, tmp_path, r
     assert np.allclose(series.returns[:, 0], returns[1:, 0], atol=1e-15)
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert np.array_equal(load_series("-", prices=True).returns, series.returns)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"time,close\n2024-01-01,\xff\n"), encoding="utf-8"))
+    with pytest.raises(RangeError, match="path must be readable as CSV, '-' is not: 'utf-8' codec"):
+        load_series("-")
     rows = [{"ts_ms": mc.utc(day) // 10**6 + 60_000, "r": float(r)} for day, r in zip(days, returns[:, 0], strict=True)]
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
