@@ -322,7 +322,8 @@ VM_INLINE double vm_three_by(int fused, double x, double a, double b, double c)
 
 VM_INLINE double vm_mills_poly_by(int fused, double u)
 {
-    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last. */
+    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last,
+     * what its rounding lost with the small ones. */
     double u2 = u * u, u4 = u2 * u2, u8 = u4 * u4;
     double c1 = vm_three_by(fused, u8, -5.266791748480224e-07, 0.002703264953290381, -0.3564946233799414);
     double c2 = vm_three_by(fused, u8, -7.657494436714502e-08, -0.0002592176698183068, 0.20371906334467893);
@@ -331,7 +332,7 @@ VM_INLINE double vm_mills_poly_by(int fused, double u)
     double c5 = vm_three_by(fused, u8, -1.09770568641784e-08, -3.8461436778505924e-06, 0.0305987091791173);
     double c6 = vm_three_by(fused, u8, -2.951945091520308e-10, -1.059858238155296e-05, -0.03136517913862256);
     double c7 = vm_three_by(fused, u8, 8.902448745283711e-10, 2.7485547425774276e-06, 0.020157615613683733);
-    double c0 = VM_SUM(fused, 9.546070283068227e-07, u8, -0.009144071131754451) * u8;
+    double c0 = vm_three_by(fused, u8, 9.546070283068227e-07, -0.009144071131754451, 8.0e-17);
     double low = VM_SUM(fused, u2, VM_SUM(fused, u, c3, c2), VM_SUM(fused, u, c1, c0));
     double high = VM_SUM(fused, u2, VM_SUM(fused, u, c7, c6), VM_SUM(fused, u, c5, c4));
     return 1.2177306203849905 + VM_SUM(fused, u4, high, low);
@@ -341,7 +342,8 @@ VM_INLINE double vm_mills_poly_by(int fused, double u)
  * would lose a^2 units. */
 VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
 {
-    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last. */
+    /* Eight chains of powers of u^8: a single one would wait on itself.  The largest term comes last,
+     * what its rounding lost with the small ones. */
     double u2 = u * u, u4 = u2 * u2, u8 = u4 * u4;
     double c1 = vm_three_by(fused, u8, 3.7466169120442437e-06, -0.016673072261949234, -0.7034501407167085);
     double c2 = vm_three_by(fused, u8, -4.780270327916174e-06, 0.009446988096314913, 0.3221536704004009);
@@ -350,7 +352,8 @@ VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
     double c5 = vm_three_by(fused, u8, -2.0699349833423812e-08, 0.00048875068721812, 0.18857411047439526);
     double c6 = vm_three_by(fused, u8, -1.0877583425901717e-07, -9.304593155574804e-05, -0.11113470637443272);
     double c7 = vm_three_by(fused, u8, 2.995078179458357e-09, -5.153165208231635e-05, 0.0321263223423484);
-    double c0 = vm_three_by(fused, u8, 9.035625262856206e-09, 2.5852056144128713e-05, 0.009390043679855641) * u8;
+    double c0 = vm_three_by(fused, u8, 9.035625262856206e-09, 2.5852056144128713e-05, 0.009390043679855641);
+    c0 = VM_SUM(fused, c0, u8, -8.9e-17);
     double low = VM_SUM(fused, u2, VM_SUM(fused, u, c3, c2), VM_SUM(fused, u, c1, c0));
     double high = VM_SUM(fused, u2, VM_SUM(fused, u, c7, c6), VM_SUM(fused, u, c5, c4));
     return 1.4415525288138744 + VM_SUM(fused, u4, high, low);
