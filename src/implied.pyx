@@ -242,13 +242,13 @@ cdef inline double stepped(double v, double h, double t, double density, double 
     cdef double beyond = a if t >= VM_NEAR else 1.0
     cdef double mass = density * least
     cdef double shared = 1.0 / (mass * excess)
-    cdef double ratio = 1.0 - density * both if beyond < 0.0 else density * difference
-    cdef double gap = (least * ratio - excess) * (mass * shared)
+    cdef double value = least * (1.0 - density * both) if beyond < 0.0 else mass * difference
+    cdef double gap = (value - excess) * (mass * shared)
     cdef double square = gap * gap
     cdef double series = ((1.0 + 0.5 * gap) + square * (0.08333333333333333 * gap - 0.16666666666666666)) + (
         square * square * (0.03333333333333333 * gap - 0.05))
     cdef double newton = -(excess * (excess * shared) * (1.0 / v)) * gap * series
-    cdef double f1 = density * v / ratio
+    cdef double f1 = mass * v / value
     cdef double s2 = a * (h + t)
     cdef double third = 0.3333333333333333 * s2 * s2 + (0.5 * h * h + 0.16666666666666666 * t * t)
     cdef double n2 = newton * newton

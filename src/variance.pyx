@@ -284,6 +284,11 @@ cdef const double* vector(cnp.ndarray array, Py_ssize_t size, str name) except N
     return <const double*>cnp.PyArray_DATA(array)
 
 
+def _restored(saved):
+    # Pickles name functions of a module; a static method has no name they could find.
+    return VarianceState.load(saved)
+
+
 @cython.final
 cdef class VarianceState:
     """Where one variance recursion stands: lags and the forecast for the next return.  One writer at a time."""
@@ -416,7 +421,7 @@ cdef class VarianceState:
             raise ShapeError(f"saved must be the dictionary of VarianceState.save: {problem}") from None
 
     def __reduce__(self):
-        return VarianceState.load, (self.save(),)
+        return _restored, (self.save(),)
 
     def __eq__(self, other):
         return isinstance(other, VarianceState) and self.save() == other.save()
@@ -614,7 +619,7 @@ cdef class PanelState:
         return PanelState([VarianceState.load(one) for one in saved])
 
     def __reduce__(self):
-        return PanelState.load, (self.save(),)
+        return PanelState, (self.states(),)
 
     def update(self, cnp.ndarray values not None, cnp.ndarray out not None):
         """Take one return per series; write each next variance forecast to `out`, NaN where refused."""

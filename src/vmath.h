@@ -352,8 +352,8 @@ VM_INLINE double vm_mills_slope_poly_by(int fused, double u)
     double c5 = vm_three_by(fused, u8, -2.0699349833423812e-08, 0.00048875068721812, 0.18857411047439526);
     double c6 = vm_three_by(fused, u8, -1.0877583425901717e-07, -9.304593155574804e-05, -0.11113470637443272);
     double c7 = vm_three_by(fused, u8, 2.995078179458357e-09, -5.153165208231635e-05, 0.0321263223423484);
-    double c0 = vm_three_by(fused, u8, 9.035625262856206e-09, 2.5852056144128713e-05, 0.009390043679855641);
-    c0 = VM_SUM(fused, c0, u8, -8.9e-17);
+    double c0 = VM_SUM(fused, VM_SUM(fused, 9.035625262856206e-09, u8, 2.5852056144128713e-05), u8 * u8,
+                       VM_SUM(fused, 0.009390043679855641, u8, -8.9e-17));
     double low = VM_SUM(fused, u2, VM_SUM(fused, u, c3, c2), VM_SUM(fused, u, c1, c0));
     double high = VM_SUM(fused, u2, VM_SUM(fused, u, c7, c6), VM_SUM(fused, u, c5, c4));
     return 1.4415525288138744 + VM_SUM(fused, u4, high, low);
