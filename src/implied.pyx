@@ -159,19 +159,26 @@ cdef inline double excess_inverse_of(double premium, double forward, double stri
     return fma(premium, forward, -intrinsic) - lost
 
 
-# The last line that applies decides.
-cdef inline double code_of(double premium, double f, double k, double years, double sign, double excess,
-                           double room) noexcept nogil:
+# The first rule that is broken decides.
+cdef inline uint8_t code_of(double premium, double f, double k, double years, double sign, double excess,
+                            double room) noexcept nogil:
     cdef double low = f if f < k else k
     cdef double top = f if sign > 0.0 else k
-    cdef double finite = (premium - premium) + (f - f) + (k - k) + (years - years)
-    cdef double c = <double>MC_VOL_TOO_SMALL if excess < RATIO_MIN * low else <double>MC_VOL_OK
-    c = c if room > 0.0 else <double>MC_VOL_ABOVE_MAXIMUM
-    c = c if excess > 0.0 else <double>MC_VOL_AT_INTRINSIC
-    c = <double>MC_VOL_BELOW_INTRINSIC if excess < -2.220446049250313e-16 * top else c
-    c = <double>MC_VOL_EXPIRED if years <= 0.0 else c
-    c = c if low > 0.0 else <double>MC_VOL_OUT_OF_RANGE
-    return c if finite == 0.0 else <double>MC_VOL_NOT_FINITE
+    if not (premium - premium) + (f - f) + (k - k) + (years - years) == 0.0:
+        return MC_VOL_NOT_FINITE
+    if not low > 0.0:
+        return MC_VOL_OUT_OF_RANGE
+    if not years > 0.0:
+        return MC_VOL_EXPIRED
+    if excess < -2.220446049250313e-16 * top:
+        return MC_VOL_BELOW_INTRINSIC
+    if not excess > 0.0:
+        return MC_VOL_AT_INTRINSIC
+    if not room > 0.0:
+        return MC_VOL_ABOVE_MAXIMUM
+    if excess < RATIO_MIN * low:
+        return MC_VOL_TOO_SMALL
+    return MC_VOL_OK
 
 
 # Deviation of Bachelier's formula over the mean of forward and strike for the same value, 2e-6 relative.
@@ -267,7 +274,7 @@ cdef inline int64_t is_served(double normal, double x, double excess, double roo
 cdef double unserved(double premium, double forward, double strike, double years, double sign, double excess, double room,
                      double x, uint8_t* code) noexcept nogil:
     cdef double least = forward if forward < strike else strike, sigma
-    code[0] = <uint8_t>code_of(premium, forward, strike, years, sign, excess, room)
+    code[0] = code_of(premium, forward, strike, years, sign, excess, room)
     if code[0] == MC_VOL_OK:
         sigma = deviation(x, excess / least, room / least) / sqrt(years)
         if sigma >= SIGMA_LEAST:
